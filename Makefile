@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make            build the programs        sudo make check  install packages, build, run all tests
+# sudo make deps  install packages          sudo make demo   a container on a private containerd
+# make unit       tests that need no root   sudo make bench  benchmarks (BENCH_FLAGS=--quick)
+# make tidy       the house rules           make fuzz        fuzzers, FUZZ_SECONDS each
+# make install    DESTDIR= PREFIX=          make clean
+#
+# V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
+# sanitizers into build-san; `make check SAN=address,undefined` tests that build.
+
+VERSION := 0.1.0
+SAN ?=
+BUILD ?= $(if $(SAN),build-san,build)
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 600
+FUZZ_CC ?= clang-14
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
+
+# --- packages (Debian 12) ------------------------------------------------------------------------
+DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-dev librocksdb-dev \
+	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev
+DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
+	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
+	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs
+DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils
+
+# --- flags ---------------------------------------------------------------------------------------
+PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd
+CFLAGS ?= -O2
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined,)
+override CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -fstack-protector-strong -pthread \
+	-Wall -Wextra -Wvla -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough \
+	-Wformat=2 -Wundef -Werror $(SANFLAGS)
+CPPFLAGS += -D_GNU_SOURCE -DFIRSTLIGHT_VERSION='"$(VERSION)"' -Idaemon -Iinclude -I$(BUILD)/gen
+LIBS = $(shell pkg-config --libs $(PKGS)) -pthread
+LDFLAGS += $(SANFLAGS)
+GO := GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= go
+
+# --- sources -------------------------------------------------------------------------------------
+PROTOS := $(wildcard include/proto/*.proto)
+GEN_C := $(PROTOS:include/%.proto=$(BUILD)/gen/%.pb-c.c)
+GEN_O := $(GEN_C:.c=.o)
+GEN_H := $(GEN_C:.c=.h)
+LIB_C := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
+LIB_O := $(LIB_C:%.c=$(BUILD)/%.o) $(GEN_O)
+LIB := $(BUILD)/libfirstlight.a
+CLI_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/firstlight/*.c))
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+HELPERS := $(patsubst tests/system/%.c,$(BUILD)/tests/%,$(filter-out %_preload.c,$(wildcard tests/system/*.c)))
+PRELOADS := $(patsubst tests/system/%.c,$(BUILD)/tests/%.so,$(wildcard tests/system/*_preload.c))
+GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
+	$(wildcard tests/go/*/*.go tools/bench/go/*/*.go))))))
+FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
+
+.PHONY: all deps check unit tests demo bench fuzz fuzz-build fuzz-short tidy install clean go FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(BUILD)/firstlightd $(BUILD)/firstlight
+
+$(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/firstlight: $(CLI_O) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(LIB): $(LIB_O)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+# Objects know the flags that they were built with.
+$(BUILD)/flags: FORCE
+	$(Q)mkdir -p $(@D); echo '$(CC) $(subst ','\'',$(CFLAGS) $(CPPFLAGS))' >$@.new; \
+		cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(GEN_H)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -W%,$(CFLAGS)) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: include/%.proto
+	$(call say,PROTO,$<)
+	$(Q)mkdir -p $(BUILD)/gen && protoc-c --proto_path=include --c_out=$(BUILD)/gen $<
+
+$(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+$(BUILD)/tests/%: $(BUILD)/tests/system/%.o $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Loaded into other programs: without sanitizers.
+$(BUILD)/tests/%_preload.so: tests/system/%_preload.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out $(SANFLAGS),$(CFLAGS)) -fPIC -shared -o $@ $< -ldl
+
+go: $(GO_PROGRAMS)
+
+$(BUILD)/go/%: FORCE
+	$(call say,GO,$@)
+	$(Q)d=$$(ls -d tests/go/$* tools/bench/go/$* 2>/dev/null | head -n 1); mkdir -p $(@D); \
+	if ls $$d/*_test.go >/dev/null 2>&1; then $(GO) test -c -o $@ ./$$d; \
+	else $(GO) build -o $@ ./$$d; fi
+
+# --- tests ---------------------------------------------------------------------------------------
+tests: all $(UNIT) $(HELPERS) $(PRELOADS)
+
+unit: $(UNIT)
+	$(Q)BUILD=$(BUILD) tests/run $(UNIT)
+
+# The second make sees what deps has installed.
+check: deps
+	$(Q)$(MAKE) --no-print-directory tests go fuzz-build
+	$(Q)BUILD=$(BUILD) SAN=$(SAN) tests/run $(wildcard tests/tidy/test_*.sh) $(UNIT) tests/fuzz/short.sh $(SYSTEM_TESTS)
+
+tidy:
+	$(Q)BUILD=$(BUILD) tests/run $(wildcard tests/tidy/test_*.sh)
+
+fuzz-build: $(FUZZERS)
+
+build-fuzz/%: tests/fuzz/%.c FORCE
+	$(Q)$(MAKE) --no-print-directory BUILD=build-fuzz CC=$(FUZZ_CC) CFLAGS=-O1 \
+		SAN=address,undefined,fuzzer-no-link build-fuzz/libfirstlight.a
+	$(call say,FUZZ,$@)
+	$(Q)$(FUZZ_CC) -O1 $(CPPFLAGS) -Ibuild-fuzz/gen -std=gnu11 -g \
+		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libfirstlight.a $(LIBS)
+
+fuzz: fuzz-build
+	$(Q)tests/fuzz/long.sh $(FUZZ_SECONDS) $(FUZZERS)
+
+# --- what a user runs ----------------------------------------------------------------------------
+deps:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK)
+
+demo:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_DEMO)
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(BUILD) tools/dev/demo.sh
+
+bench:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK)
+	$(Q)$(MAKE) --no-print-directory all go
+	$(Q)BUILD=$(BUILD) tools/bench/snapshots.sh $(BENCH_FLAGS)
+
+install: all
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/firstlightd
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system tools/systemd/firstlightd.service
+
+clean:
+	rm -rf build build-san build-fuzz
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs of characters with a length, and the parsing of numbers. Pure. */
+#ifndef FIRSTLIGHT_BASE_STR_H
+#define FIRSTLIGHT_BASE_STR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/clean.h"
+
+/* Not owned; need not end in NUL. */
+struct str {
+	const char *p;
+	size_t len;
+};
+
+#define STR(lit)     ((struct str){(lit), sizeof(lit) - 1})
+#define STR_FMT	     "%.*s"
+#define STR_ARG(s)   (int)(s).len, (s).p
+
+static inline struct str str_of(const char *z)
+{
+	return (struct str){z, z ? strlen(z) : 0};
+}
+
+static inline bool str_eq(struct str a, struct str b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
+}
+
+static inline bool str_starts(struct str s, struct str prefix)
+{
+	return s.len >= prefix.len && memcmp(s.p, prefix.p, prefix.len) == 0;
+}
+
+/* Order by bytes, shorter first when one is the start of the other. */
+int str_cmp(struct str a, struct str b);
+
+/* Decimal digits only, whole string; -EINVAL, -ERANGE. */
+int str_u64(struct str s, uint64_t *ret_v);
+
+/* Valid UTF-8 (RFC 3629: shortest form, no surrogates, ≤ U+10FFFF)? */
+bool str_utf8(struct str s);
+
+#endif
