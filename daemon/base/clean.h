@@ -4,6 +4,7 @@
 #define FIRSTLIGHT_BASE_CLEAN_H
 
 #include <dirent.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 

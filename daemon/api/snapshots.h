@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* containerd.services.snapshots.v1.Snapshots over snap/. The only file that turns errors into status codes. */
+#ifndef FIRSTLIGHT_API_SNAPSHOTS_H
+#define FIRSTLIGHT_API_SNAPSHOTS_H
+
+#include <stddef.h>
+
+struct grpc_method;
+
+/* The methods; their argument is a struct snaps *. */
+const struct grpc_method *snapshots_methods(size_t *ret_n);
+
+#endif

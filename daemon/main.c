@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * firstlightd: arguments and settings, the keeper, and in its child the worker: wiring and the order of
+ * start and shutdown. The only file that knows all modules.
+ */
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/snapshots.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "config.h"
+#include "format.h"
+#include "fs/mount.h"
+#include "keeper.h"
+#include "loop/io.h"
+#include "loop/loop.h"
+#include "loop/scope.h"
+#include "net/grpc.h"
+#include "snap/snap.h"
+#include "store/kv.h"
+
+#include "base/banned.h"
+
+#define RESTART_CHECK_MS 1000
+
+struct daemon {
+	const struct config *config;
+	const struct worker_fds *fds;
+	struct loop *loop;
+	struct mount_features features;
+	struct kv *kv;
+	struct snaps *snaps;
+	struct grpc_server *server;
+	struct scope scope;
+	struct waitq stop;
+	bool stopping;
+	int exit_code;
+};
+
+/* --- ROOT/format ------------------------------------------------------------------------------ */
+
+static int format_write(int root_fd, struct err *err)
+{
+	char text[32];
+	auto_close int fd = openat(root_fd, "format.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int n = snprintf(text, sizeof(text), "firstlight %d\n", FORMAT_VERSION);
+
+	if (fd < 0 || write(fd, text, (size_t)n) != n || fsync(fd) < 0 ||
+	    renameat(root_fd, "format.new", root_fd, "format") < 0 || fsync(root_fd) < 0)
+		return err_errno(err, -errno, "write the format file");
+	return 0;
+}
+
+/* Reads the version before anything else is opened; a new root gets one. */
+static int format_check(const char *root, struct err *err)
+{
+	auto_close int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_close int fd = -1;
+	char text[64] = "";
+	unsigned version;
+	struct stat st;
+	char end;
+
+	if (root_fd < 0)
+		return err_errno(err, -errno, "open %s", root);
+	fd = openat(root_fd, "format", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) {
+		if (fstatat(root_fd, "db", &st, 0) == 0)
+			return err_set(err, -EINVAL, "%s has a database but no format file: not touched", root);
+		return format_write(root_fd, err);
+	}
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return err_errno(err, -errno, "read %s/format", root);
+	if (sscanf(text, "firstlight %u%c", &version, &end) != 2 || end != '\n')
+		return err_set(err, -EINVAL, "%s/format is damaged: not touched", root);
+	if (version > FORMAT_VERSION)
+		return err_set(err, -ENOTSUP,
+			       "%s was written by a newer firstlight (format %u; this one knows %d): not touched",
+			       root, version, FORMAT_VERSION);
+	return 0;
+}
+
+/* --- the worker ------------------------------------------------------------------------------- */
+
+static void stop(struct daemon *d, int exit_code)
+{
+	d->stopping = true;
+	d->exit_code = exit_code;
+	waitq_wake_all(&d->stop);
+}
+
+may_suspend static int accept_task(void *arg)
+{
+	struct daemon *d = arg;
+	int r = grpc_server_run(d->server, d->fds->listen_fd);
+
+	if (r != -ECANCELED) {
+		log_error("accept error=\"%s\"", strerror(-r));
+		stop(d, 1);
+	}
+	return 0;
+}
+
+may_suspend static int signal_task(void *arg)
+{
+	struct daemon *d = arg;
+	struct signalfd_siginfo si;
+	auto_close int fd = -1;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (io_read(fd, &si, sizeof(si), 0, 0) == sizeof(si))
+		stop(d, 0);
+	return 0;
+}
+
+/* A store that has failed comes back by a new start, once the disk takes data again. */
+may_suspend static int restart_task(void *arg)
+{
+	struct daemon *d = arg;
+
+	while (task_sleep_ms(RESTART_CHECK_MS) == 0) {
+		if (snaps_want_restart(d->snaps)) {
+			log_warn("restart reason=\"the store failed and the disk works again\"");
+			stop(d, 1);
+			break;
+		}
+	}
+	return 0;
+}
+
+static int spawn_all(struct daemon *d, struct err *err)
+{
+	int r = scope_spawn(&d->scope, signal_task, d, NULL);
+
+	if (r == 0)
+		r = scope_spawn(&d->scope, restart_task, d, NULL);
+	if (r == 0)
+		r = scope_spawn(&d->scope, accept_task, d, NULL);
+	return r < 0 ? err_errno(err, r, "start tasks") : 0;
+}
+
+may_suspend static int serve(struct daemon *d, struct err *err)
+{
+	const struct snaps_options options = {
+		.root = d->config->root,
+		.features = d->features,
+		.volatile_upper = d->config->snapshot.volatile_upper,
+		.sync = d->config->snapshot.sync,
+		.upperdir_label = d->config->snapshot.upperdir_label,
+	};
+	const struct grpc_method *methods;
+	struct kv *kv = take_ptr(d->kv);
+	size_t n;
+	int r = snaps_new(d->loop, &options, kv, &d->snaps, err);
+
+	if (r < 0)
+		return r;
+	methods = snapshots_methods(&n);
+	r = grpc_server_new(d->loop, methods, n, d->snaps, &d->server, err);
+	if (r == 0)
+		r = spawn_all(d, err);
+	if (r < 0)
+		return r;
+	if (write(d->fds->ready_fd, "r", 1) < 0)
+		log_warn("the keeper does not listen");
+	while (!d->stopping)
+		waitq_wait_always(&d->stop);
+	return 0;
+}
+
+may_suspend static int worker_main(void *arg)
+{
+	struct daemon *d = arg;
+	struct err err = ERR_INIT;
+	int r;
+
+	scope_init(&d->scope, d->loop);
+	waitq_init(&d->stop);
+	r = serve(d, &err);
+	if (r < 0)
+		log_error("cannot serve error=\"%s\"", err_text(&err, r));
+	scope_cancel(&d->scope);
+	scope_wait(&d->scope);
+	if (d->server)
+		grpc_server_drain(d->server, DRAIN_TIMEOUT_MS);
+	grpc_server_free(d->server);
+	snaps_free(d->snaps);
+	scope_fini(&d->scope);
+	if (r == -ENOTSUP)
+		return WORKER_REFUSED;
+	return r < 0 ? 1 : d->exit_code;
+}
+
+/* Many connections and iterators: as many descriptors as the system allows. */
+static void raise_limits(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+	mallopt(M_ARENA_MAX, 2); /* few threads, little memory */
+}
+
+static int worker(const struct config *config, const struct worker_fds *fds)
+{
+	struct daemon d = {.config = config, .fds = fds};
+	struct err err = ERR_INIT;
+	char db[4096];
+	int r;
+
+	log_init(config->log_level, "worker");
+	umask(0);
+	raise_limits();
+	snprintf(db, sizeof(db), "%s/db", config->root);
+	r = format_check(config->root, &err);
+	if (r == -ENOTSUP || r == -EINVAL) {
+		log_error("refused error=\"%s\"", err_text(&err, r));
+		return WORKER_REFUSED;
+	}
+	if (r == 0)
+		r = mount_probe(config->root, &d.features, &err);
+	if (r == 0 && mkdir(db, 0700) < 0 && errno != EEXIST)
+		r = err_errno(&err, -errno, "mkdir %s", db);
+	if (r == 0) {
+		log_info("kernel overlay=%d index_off=%d userxattr=%d volatile=%d idmap=%d why=\"%s\"",
+			 d.features.overlay, d.features.index_off, d.features.userxattr,
+			 d.features.volatile_upper, d.features.idmap, d.features.why);
+		r = loop_new(&d.loop, &err);
+		if (r < 0) {
+			log_error("refused error=\"%s\"", err_text(&err, r));
+			return WORKER_REFUSED;
+		}
+	}
+	if (r == 0)
+		r = kv_rocks_open(db, &d.kv, &err);
+	if (r < 0) {
+		log_error("cannot start error=\"%s\"", err_text(&err, r));
+		loop_free(d.loop);
+		return r == -ENOTSUP ? WORKER_REFUSED : 1;
+	}
+	r = loop_run(d.loop, worker_main, &d);
+	loop_free(d.loop);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	auto_config struct config config;
+	struct err err = ERR_INIT;
+
+	config_init(&config);
+	if (config_args(&config, argc, argv, &err) < 0) {
+		fprintf(stderr, "firstlightd: %s\n", err.text);
+		return 2;
+	}
+	if (config.action == CONFIG_HELP) {
+		fputs(config_usage(), stdout);
+		return 0;
+	}
+	if (config.action == CONFIG_VERSION) {
+		puts("firstlightd " FIRSTLIGHT_VERSION);
+		return 0;
+	}
+	return keeper_run(&config, worker);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The snapshot tree: the rules of containerd's Snapshotter interface (core/snapshots/snapshotter.go),
+ * durable. Names are any bytes up to SNAPSHOT_NAME_MAX, one key space for all kinds. Loop thread.
+ *
+ * Errors of all verbs: -ENOENT (no such snapshot), -EEXIST, -EINVAL (bad argument), -EBUSY (not in the
+ * state that the verb needs), -EBADMSG (a stored record or directory is damaged), -ECANCELED, -ENOSPC,
+ * -EAGAIN, -ENOMEM (resources), -EIO (the store failed; the outcome of a change is then not known).
+ */
+#ifndef FIRSTLIGHT_SNAP_SNAP_H
+#define FIRSTLIGHT_SNAP_SNAP_H
+
+#include "fs/mount.h"
+#include "fs/overlay.h"
+#include "fs/tree.h"
+#include "loop/task.h"
+#include "snap/filter.h"
+#include "store/kv.h"
+#include "store/record.h"
+
+struct loop;
+struct snaps;
+
+struct snaps_options {
+	const char *root;
+	struct mount_features features;
+	bool volatile_upper; /* overlay's volatile for active snapshots */
+	bool sync;	     /* syncfs before a commit is acknowledged */
+	bool upperdir_label; /* Stat tells the upper directory */
+};
+
+/* Takes kv. Loads all records, moves directories without one to the trash, makes again what a power cut
+ * took of directories whose record is there. options and its strings stay the caller's. */
+may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct kv *kv,
+			  struct snaps **ret_snaps, struct err *err) must_check;
+
+/* No verb may be running. */
+may_suspend void snaps_free(struct snaps *s);
+
+/* A snapshot as Stat and List show it. Strings live in the caller's arena. */
+struct snap_info {
+	struct str name;
+	struct record record;
+};
+
+/* kind: SNAPSHOT_ACTIVE or SNAPSHOT_VIEW. parent empty = none. labels as record.h wants them. */
+may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct str key,
+			      struct str parent, const struct label *labels, size_t labels_n,
+			      struct arena *a, struct mount_answer *ret, struct err *err);
+may_suspend int snaps_mounts(struct snaps *s, struct str key, struct arena *a,
+			     struct mount_answer *ret, struct err *err);
+/* parent: empty, or the parent that the snapshot is given now (containerd 2.2). */
+may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, struct str parent,
+			     const struct label *labels, size_t labels_n, struct err *err);
+may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err);
+may_suspend int snaps_stat(struct snaps *s, struct str key, struct arena *a, struct snap_info *ret,
+			   struct err *err);
+/* paths: an update mask, empty = all labels. */
+may_suspend int snaps_update(struct snaps *s, struct str key, const struct label *labels,
+			     size_t labels_n, const struct str *paths, size_t paths_n,
+			     struct arena *a, struct snap_info *ret, struct err *err);
+may_suspend int snaps_usage(struct snaps *s, struct str key, struct tree_usage *ret,
+			    struct err *err);
+/* Asks for the trash to be emptied now; does not wait for it. */
+void snaps_cleanup(struct snaps *s);
+
+/* Has the store failed in a way that a restart would heal? */
+bool snaps_want_restart(const struct snaps *s);
+size_t snaps_count(const struct snaps *s);
+
+/* A walk over all, in name order, as of its start. f may be NULL. Blocks of up to LIST_BLOCK; the
+ * infos live in a until the caller empties it. Answers how many, 0 = the end. */
+struct meta_walk;
+may_suspend int snaps_walk(struct snaps *s, struct meta_walk **ret_walk, struct err *err);
+may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
+				struct arena *a, struct snap_info *ret_infos, struct err *err);
+
+#endif

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The reaper: empties ROOT/trash on threads of its own. The directory itself is the queue, so a crash
+ * loses nothing and a backlog takes no memory.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "fs/tree.h"
+#include "snap/tree.h"
+
+#include "base/banned.h"
+
+#define NAMES_MAX	256
+#define NAME_BYTES	32
+#define RETRY_MS_MIN	1000
+#define RETRY_MS_MAX	60000
+
+struct pass {
+	struct snaps *s;
+	char names[NAMES_MAX][NAME_BYTES];
+	size_t n, next; /* next: taken by the threads */
+	size_t failed;
+	struct err err;
+};
+
+static int list_job(void *arg)
+{
+	struct pass *p = arg;
+	auto_closedir DIR *d = NULL;
+	struct dirent *e;
+	int fd = openat(p->s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (!d) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while (p->n < NAMES_MAX && (e = readdir(d))) {
+		if (e->d_name[0] == '.' || strlen(e->d_name) >= NAME_BYTES)
+			continue; /* not ours */
+		memcpy(p->names[p->n++], e->d_name, strlen(e->d_name) + 1);
+	}
+	return 0;
+}
+
+static int remove_job(void *arg)
+{
+	struct pass *p = arg;
+	struct err err = ERR_INIT;
+	size_t i;
+
+	while ((i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n) {
+		if (tree_remove(p->s->trash_fd, p->names[i], &err) < 0) {
+			__atomic_fetch_add(&p->failed, 1, __ATOMIC_RELAXED);
+			log_warn("trash name=%s error=\"%s\"", p->names[i], err.text);
+		}
+	}
+	return 0;
+}
+
+may_suspend static int remove_task(void *arg)
+{
+	struct pass *p = arg;
+
+	return work_run(p->s->reapers, remove_job, p);
+}
+
+/* Empties the trash; answers how many directories stay. */
+may_suspend static int trash_pass(struct snaps *s, struct pass *p)
+{
+	struct scope scope;
+
+	do {
+		*p = (struct pass){.s = s};
+		if (work_run(s->reapers, list_job, p) < 0)
+			return 1;
+		scope_init(&scope, s->loop);
+		for (int i = 0; p->n && i < WORK_THREADS_REAPER; i++) {
+			if (scope_spawn(&scope, remove_task, p, NULL) < 0)
+				break;
+		}
+		scope_wait(&scope);
+		scope_fini(&scope);
+	} while (p->n && p->failed < p->n && !task_cancelled());
+	return p->n != 0;
+}
+
+may_suspend static int reaper(void *arg)
+{
+	struct snaps *s = arg;
+	struct pass *p = malloc(sizeof(*p));
+	unsigned retry_ms = 0;
+	int r = 0;
+
+	if (!p)
+		return -ENOMEM;
+	while (r != -ECANCELED) {
+		s->trash_kicked = false;
+		if (trash_pass(s, p))
+			retry_ms = retry_ms ? retry_ms * 2 : RETRY_MS_MIN;
+		else
+			retry_ms = 0;
+		if (retry_ms > RETRY_MS_MAX)
+			retry_ms = RETRY_MS_MAX;
+		if (task_cancelled())
+			break;
+		if (retry_ms)
+			r = task_sleep_ms(retry_ms);
+		else if (!s->trash_kicked)
+			r = waitq_wait(&s->trash_filled);
+	}
+	free(p);
+	return 0;
+}
+
+int trash_start(struct snaps *s, struct err *err)
+{
+	int r = scope_spawn(&s->scope, reaper, s, NULL);
+
+	return r < 0 ? err_errno(err, r, "start the reaper") : 0;
+}
+
+void trash_kick(struct snaps *s)
+{
+	s->trash_kicked = true;
+	waitq_wake_all(&s->trash_filled);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What snap/ shares inside: the tree in memory. It holds what the rules need (names, parents, states);
+ * labels and times are only in the store. A name that is being made, changed or removed is in the map too,
+ * with its state, until the store has answered.
+ */
+#ifndef FIRSTLIGHT_SNAP_TREE_H
+#define FIRSTLIGHT_SNAP_TREE_H
+
+#include <inttypes.h>
+
+#include "base/map.h"
+#include "loop/scope.h"
+#include "loop/work.h"
+#include "snap/snap.h"
+#include "store/meta.h"
+
+enum snap_state {
+	SNAP_STABLE,
+	SNAP_CREATING, /* not in the store yet */
+	SNAP_CHANGING, /* a label update, a commit of it, or its removal is on the way */
+};
+
+struct snap {
+	struct map_node node; /* key = name, behind this struct */
+	struct snap *parent;
+	uint64_t id, boot;
+	int64_t size, inodes;
+	uint32_t depth; /* number of parents */
+	uint32_t children;
+	uint8_t kind, state;
+	bool idmapped; /* its labels hold id mappings */
+	bool broken;   /* its directory or parent is gone: no mounts */
+};
+
+struct snaps {
+	struct loop *loop;
+	struct meta *meta;
+	struct work *fs, *reapers;
+	struct map map;
+	struct waitq settled; /* some snapshot has become stable or gone */
+	uint64_t next_id, boot;
+	char *root, *dir; /* ROOT, ROOT/snapshots */
+	int dir_fd, trash_fd;
+	struct snaps_options options;
+	struct scope scope; /* the reaper */
+	struct waitq trash_filled;
+	bool trash_kicked;
+};
+
+/* A new element, not in the map; NULL = no memory. */
+struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id);
+void snap_link(struct snaps *s, struct snap *sn, struct snap *parent);
+/* Out of the map, away from its parent, freed. */
+void snap_drop(struct snaps *s, struct snap *sn);
+struct snap *snap_find(struct snaps *s, struct str name);
+static inline struct str snap_name(const struct snap *sn)
+{
+	return sn->node.key;
+}
+
+/* load.c: before anything else runs. */
+may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
+
+/* dirs.c: what runs on the fs threads. */
+struct dirs_make {
+	struct snaps *s;
+	uint64_t id, parent_id; /* parent_id 0 = none */
+	bool active;
+	bool owned; /* uid, gid are given */
+	uid_t uid;
+	gid_t gid;
+	struct err *err;
+};
+/* Makes what of snapshots/ID is missing. */
+int dirs_make_job(void *arg);
+may_suspend int dirs_trash(struct snaps *s, uint64_t id, struct err *err);
+int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err);
+/* Removes the mark that a volatile mount leaves in the work directory. */
+may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err);
+
+/* trash.c */
+int trash_start(struct snaps *s, struct err *err);
+void trash_kick(struct snaps *s);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What firstlight keeps on disk: the contract between one version and the next.
+ *
+ *   ROOT/format          text, "firstlight N\n": the version of everything below. Read before anything is
+ *                        opened; a newer N is refused.
+ *   ROOT/lock            flock(2)ed by the keeper and inherited by its worker; holds the keeper's pid
+ *   ROOT/db/             RocksDB, one column family a space (below)
+ *   ROOT/snapshots/ID/   fs: the snapshot's own files (an overlay upper or lower directory)
+ *                        work: overlay's work directory (of active snapshots)
+ *   ROOT/trash/ID/       on its way out; nothing refers to it
+ *
+ * Integers are little-endian; a str is a u32 length and its bytes, without NUL.
+ *
+ * Space "default":   "next-id"     u64: every id below has been given away and is never used again
+ * Space "snapshots": key = the snapshot's name (containerd's key, any bytes)
+ *   u8  version            SNAPSHOT_RECORD_VERSION
+ *   u8  kind               enum snapshot_kind
+ *   u16 0
+ *   u64 id                 the directory's name, decimal
+ *   i64 created, updated   ns since 1970-01-01 UTC
+ *   i64 size, inodes       of a committed snapshot: bytes on disk (512-byte blocks), inodes; else 0
+ *   u64 boot               active: the boot in which it was prepared (a hash of boot_id), for volatile
+ *   str parent             name of the parent; empty = none
+ *   u32 labels             how many follow, ordered by key, no key twice
+ *     str key, str value
+ */
+#ifndef FIRSTLIGHT_FORMAT_H
+#define FIRSTLIGHT_FORMAT_H
+
+#define FORMAT_VERSION		1
+#define SNAPSHOT_RECORD_VERSION 1
+
+#define FORMAT_KEY_NEXT_ID "next-id"
+
+/* The wire's numbers (containerd.services.snapshots.v1.Kind). */
+enum snapshot_kind {
+	SNAPSHOT_VIEW = 1,
+	SNAPSHOT_ACTIVE = 2,
+	SNAPSHOT_COMMITTED = 3,
+};
+
+#endif

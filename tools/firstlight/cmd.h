@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Subcommands of firstlight. Exit codes: 0 done, 1 failed, 2 wrong use. */
+#ifndef FIRSTLIGHT_TOOLS_CMD_H
+#define FIRSTLIGHT_TOOLS_CMD_H
+
+#include "base/clean.h"
+
+struct cmd {
+	const char *name, *help;
+	int (*run)(int argc, char **argv); /* argv[0] is the command */
+};
+
+int cmd_snapshots(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+
+#endif
