@@ -33,37 +33,12 @@ static int door(ssize_t r)
 
 /* --- streams --------------------------------------------------------------------------------- */
 
-void h2_stream_init(struct h2_stream *s)
-{
-	*s = (struct h2_stream){0};
-	list_init(&s->link);
-	waitq_init(&s->writable);
-}
-
-void h2_stream_fini(struct h2_stream *s)
-{
-	require(!s->h2);
-	buf_fini(&s->out);
-}
-
 static void stream_join(struct h2 *h2, struct h2_stream *s, int32_t id)
 {
 	s->h2 = h2;
 	s->id = id;
 	list_push(&h2->streams, &s->link);
 	h2->count++;
-}
-
-void h2_leave(struct h2_stream *s)
-{
-	struct h2 *h2 = s->h2;
-
-	list_del(&s->link);
-	h2->count--;
-	s->h2 = NULL;
-	s->out.len = s->out_off = 0;
-	waitq_wake_all(&s->writable);
-	waitq_wake_one(&h2->changed);
 }
 
 static struct h2_stream *stream_of(nghttp2_session *session, int32_t id)
@@ -328,11 +303,6 @@ size_t h2_slots(struct h2 *h2)
 
 /* --- what the caller does -------------------------------------------------------------------- */
 
-bool h2_usable(const struct h2 *h2)
-{
-	return h2->settled && !h2->going_away && !h2->over && !h2->why;
-}
-
 int h2_request(struct h2 *h2, struct h2_stream *s, const struct h2_field *fields, size_t n)
 {
 	nghttp2_data_provider body = {.read_callback = on_body};
@@ -494,45 +464,14 @@ static int session_settle(struct h2 *h2)
 	return 0;
 }
 
-int h2_new(struct loop *loop, struct conn *conn, enum h2_side side, const struct h2_events *events,
-	   void *arg, struct h2 **ret_h2)
+int h2_session_new(struct h2 *h2)
 {
-	struct h2 *h2 = malloc(sizeof(*h2));
+	int r = session_new(h2);
 
-	if (!h2) {
-		conn_close(conn);
-		return -ENOMEM;
-	}
-	memset(h2, 0, offsetof(struct h2, in));
-	h2->loop = loop;
-	h2->conn = *conn;
-	conn->fd = -1;
-	h2->server = side == H2_SERVER;
-	h2->events = events;
-	h2->arg = arg;
-	h2->handshake_due_ns = loop_now_ns(loop) + HANDSHAKE_TIMEOUT_MS * NS_PER_MS;
-	h2->flush.fn = h2_flush;
-	list_init(&h2->flush.link);
-	list_init(&h2->streams);
-	scope_init(&h2->scope, loop);
-	waitq_init(&h2->blocked_wait);
-	waitq_init(&h2->changed);
-	if (session_new(h2) < 0 || session_settle(h2) < 0) {
-		h2_free(h2);
-		return -ENOMEM;
-	}
-	*ret_h2 = h2;
-	return 0;
+	return r < 0 ? r : session_settle(h2);
 }
 
-void h2_free(struct h2 *h2)
+void h2_session_free(struct h2 *h2)
 {
-	if (!h2)
-		return;
-	require(list_empty(&h2->streams));
-	scope_fini(&h2->scope);
 	nghttp2_session_del(h2->session);
-	conn_close(&h2->conn);
-	buf_fini(&h2->out);
-	free(h2);
 }

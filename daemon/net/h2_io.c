@@ -8,6 +8,8 @@
  */
 #include "net/h2_io.h"
 
+#include <string.h>
+
 #include "base/banned.h"
 
 #define OUT_KEEP        KiB(16) /* memory of the output buffer that an idle connection keeps */
@@ -185,7 +187,38 @@ may_suspend int h2_run(struct h2 *h2)
 	return h2->why;
 }
 
-/* --- waiting --------------------------------------------------------------------------------- */
+/* --- streams and waiting
+ * --------------------------------------------------------------------------------- */
+
+void h2_stream_init(struct h2_stream *s)
+{
+	*s = (struct h2_stream){0};
+	list_init(&s->link);
+	waitq_init(&s->writable);
+}
+
+void h2_stream_fini(struct h2_stream *s)
+{
+	require(!s->h2);
+	buf_fini(&s->out);
+}
+
+void h2_leave(struct h2_stream *s)
+{
+	struct h2 *h2 = s->h2;
+
+	list_del(&s->link);
+	h2->count--;
+	s->h2 = NULL;
+	s->out.len = s->out_off = 0;
+	waitq_wake_all(&s->writable);
+	waitq_wake_one(&h2->changed);
+}
+
+bool h2_usable(const struct h2 *h2)
+{
+	return h2->settled && !h2->going_away && !h2->over && !h2->why;
+}
 
 static may_suspend int wait_changed(struct h2 *h2, uint64_t due_ns)
 {
@@ -218,4 +251,49 @@ may_suspend int h2_wait_slot(struct h2 *h2, unsigned timeout_ms)
 	if (r == 0 && !h2_usable(h2))
 		r = h2->why ? h2->why : -ESHUTDOWN;
 	return r;
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+int h2_new(struct loop *loop, struct conn *conn, enum h2_side side, const struct h2_events *events,
+	   void *arg, struct h2 **ret_h2)
+{
+	struct h2 *h2 = malloc(sizeof(*h2));
+
+	if (!h2) {
+		conn_close(conn);
+		return -ENOMEM;
+	}
+	memset(h2, 0, offsetof(struct h2, in));
+	h2->loop = loop;
+	h2->conn = *conn;
+	conn->fd = -1;
+	h2->server = side == H2_SERVER;
+	h2->events = events;
+	h2->arg = arg;
+	h2->handshake_due_ns = loop_now_ns(loop) + HANDSHAKE_TIMEOUT_MS * NS_PER_MS;
+	h2->flush.fn = h2_flush;
+	list_init(&h2->flush.link);
+	list_init(&h2->streams);
+	scope_init(&h2->scope, loop);
+	waitq_init(&h2->blocked_wait);
+	waitq_init(&h2->changed);
+	if (h2_session_new(h2) < 0) {
+		h2_free(h2);
+		return -ENOMEM;
+	}
+	*ret_h2 = h2;
+	return 0;
+}
+
+void h2_free(struct h2 *h2)
+{
+	if (!h2)
+		return;
+	require(list_empty(&h2->streams));
+	scope_fini(&h2->scope);
+	h2_session_free(h2);
+	conn_close(&h2->conn);
+	buf_fini(&h2->out);
+	free(h2);
 }

@@ -37,6 +37,10 @@ struct h2 {
 
 /* --- h2.c --- */
 
+/* The session, with our SETTINGS queued. -ENOMEM; free it in any case. */
+int h2_session_new(struct h2 *h2);
+void h2_session_free(struct h2 *h2);
+
 /* Moves frames into out, up to its limit. -ENOMEM, -EPROTO. */
 int h2_gather(struct h2 *h2);
 /* Hands received bytes to the session. -EPROTO, -ENOMEM, -ENOBUFS. */
@@ -46,13 +50,13 @@ bool h2_done(struct h2 *h2);
 int h2_ping(struct h2 *h2);
 /* Client: streams that may be open at once. */
 size_t h2_slots(struct h2 *h2);
-/* The stream is out of the session; closed is not called. */
-void h2_leave(struct h2_stream *s);
 
 /* --- h2_io.c --- */
 
 /* Something may have to be written at the end of this turn. */
 void h2_schedule(struct h2 *h2);
 void h2_flush(struct defer *d);
+/* The stream is out of the session; closed is not called. */
+void h2_leave(struct h2_stream *s);
 
 #endif

@@ -158,6 +158,8 @@ static int rocks_next(struct kv_iter *base, struct str *ret_key, struct str *ret
 	struct rocks_iter *it = container_of(base, struct rocks_iter, it);
 	char *text = NULL;
 
+	if (it->started && !rocksdb_iter_valid(it->rocks))
+		return 0; /* asked again after the end */
 	if (it->started)
 		rocksdb_iter_next(it->rocks);
 	else
