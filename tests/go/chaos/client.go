@@ -63,7 +63,7 @@ type change struct {
 
 func dialAll(w *world) (conns []*grpc.ClientConn) {
 	for i := 0; i < w.o.conns; i++ {
-		conn, err := grpc.Dial(w.server.socket(), grpc.WithInsecure(),
+		conn, err := grpc.Dial(w.server.socket(), grpc.WithInsecure(), grpc.WithAuthority("localhost"),
 			grpc.WithContextDialer(func(ctx context.Context, path string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "unix", path)
 			}),

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tokens of filters. Owns nothing; any thread. */
+#include "snap/filter_scan.h"
+
+#include <errno.h>
+
+#include "base/utf8.h"
+
+#include "base/banned.h"
+
+static int fail(struct scan *s, const char *fault)
+{
+	s->fault = fault;
+	return -EINVAL;
+}
+
+/* U+FFFD is bad too: Go's decoder answers it for bad bytes, and containerd does not look further.
+ */
+static int32_t peek(const struct scan *s, size_t *ret_width)
+{
+	int32_t c;
+
+	*ret_width = 0;
+	if (s->pos == s->s.len)
+		return SCAN_END;
+	c = utf8_get(s->s, s->pos, ret_width);
+	return c <= 0 || c == 0xfffd ? SCAN_BAD : c;
+}
+
+int32_t scan_peek(const struct scan *s)
+{
+	size_t width;
+
+	return peek(s, &width);
+}
+
+/* White_Space of Unicode. */
+static bool is_space(int32_t c)
+{
+	return (c >= '\t' && c <= '\r') || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+	       (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+	       c == 0x205f || c == 0x3000;
+}
+
+static bool is_one_of(int32_t c, const char *set)
+{
+	return c > 0 && c < 0x80 && strchr(set, c);
+}
+
+static bool is_field(int32_t c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       c == '_';
+}
+
+static void skip_space(struct scan *s)
+{
+	size_t width;
+
+	while (is_space(peek(s, &width)))
+		s->pos += width;
+}
+
+static int hex_digit(int32_t c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 16;
+}
+
+static int read_digits(struct scan *s, int digits, unsigned base, uint32_t *ret_c)
+{
+	uint32_t c = 0;
+
+	for (int i = 0; i < digits; i++, s->pos++) {
+		unsigned d = (unsigned)hex_digit(scan_peek(s));
+
+		if (d >= base)
+			return fail(s, "escape with too few digits");
+		c = c * base + d;
+	}
+	*ret_c = c;
+	return 0;
+}
+
+/* Behind a backslash. Escapes of Go strings; \x and octal ones are bytes, \u and \U code points. */
+static int read_escape(struct scan *s, int32_t quote)
+{
+	static const char from[] = "abfnrtv\\", to[] = "\a\b\f\n\r\t\v\\";
+	int32_t c = scan_peek(s);
+	char out[UTF8_MAX];
+	uint32_t v = 0;
+	int r;
+
+	if (c == quote)
+		v = (uint32_t)c;
+	else if (is_one_of(c, from))
+		v = (uint32_t)to[strchr(from, c) - from];
+	if (v)
+		s->pos++;
+	else if (is_one_of(c, "01234567") && (r = read_digits(s, 3, 8, &v)) < 0)
+		return r;
+	else if (is_one_of(c, "xuU")) {
+		s->pos++;
+		r = read_digits(s, c == 'x' ? 2 : c == 'u' ? 4 : 8, 16, &v);
+		if (r < 0)
+			return r;
+	} else if (!is_one_of(c, "01234567")) {
+		return fail(s, "unknown escape");
+	}
+	if (c == 'u' || c == 'U') {
+		/* a negative rune is taken for a byte by containerd, a surrogate becomes U+FFFD */
+		if (v > 0x10ffff && v <= INT32_MAX)
+			return fail(s, "escape beyond U+10FFFF");
+		if (v <= INT32_MAX)
+			return buf_append(&s->text, out,
+					  utf8_put(out, v >= 0xd800 && v <= 0xdfff ? 0xfffd : v));
+	} else if (v > 0xff) {
+		return fail(s, "escape beyond \\377");
+	}
+	out[0] = (char)v;
+	return buf_append(&s->text, out, 1);
+}
+
+static int read_quoted(struct scan *s)
+{
+	int32_t quote = s->s.p[s->pos++], c;
+	size_t width;
+	int r = 0;
+
+	while (r == 0 && (c = peek(s, &width)) != quote) {
+		if (c < 0 || c == '\n')
+			return fail(s, "quoted string without an end");
+		if (c != '\\')
+			r = buf_append(&s->text, s->s.p + s->pos, width);
+		s->pos += width;
+		if (c == '\\')
+			r = read_escape(s, quote);
+	}
+	if (r == 0)
+		s->pos++;
+	return r;
+}
+
+int scan_field(struct scan *s)
+{
+	size_t start;
+
+	skip_space(s);
+	if (scan_peek(s) == '"')
+		return read_quoted(s);
+	start = s->pos;
+	while (is_field(scan_peek(s)))
+		s->pos++;
+	if (s->pos == start)
+		return fail(s, "expected the name of a field");
+	return buf_append(&s->text, s->s.p + start, s->pos - start);
+}
+
+struct str scan_operator(struct scan *s)
+{
+	struct str op;
+
+	skip_space(s);
+	op = (struct str){s->s.p + s->pos, 0};
+	while (is_one_of(scan_peek(s), "=!~")) {
+		s->pos++;
+		op.len++;
+	}
+	return op;
+}
+
+/* The first character may be any that means nothing else, as in containerd. */
+static int read_bare(struct scan *s)
+{
+	size_t start = s->pos, width;
+	int32_t c = peek(s, &width);
+
+	while (c >= 0 && c != ',' && !is_space(c)) {
+		s->pos += width;
+		c = peek(s, &width);
+	}
+	return buf_append(&s->text, s->s.p + start, s->pos - start);
+}
+
+int scan_value(struct scan *s, bool alt, bool *ret_bare)
+{
+	int32_t c;
+
+	skip_space(s);
+	c = scan_peek(s);
+	s->text.len = 0;
+	*ret_bare = false;
+	if (c == '"' || (alt && is_one_of(c, "/|")))
+		return read_quoted(s);
+	if (c < 0 || is_one_of(c, "/|,.=!~"))
+		return fail(s, "expected a value");
+	*ret_bare = true;
+	return read_bare(s);
+}
