@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The keeper. Owns the root's lock, the listening socket and the worker process; parses nothing from
- * outside. When the keeper dies the kernel kills the worker (PR_SET_PDEATHSIG); the lock is free when both
- * are gone. One thread.
+ * The keeper. Owns the root's lock, the listening socket and the worker process; parses nothing
+ * from outside. When the keeper dies the kernel kills the worker (PR_SET_PDEATHSIG); the lock is
+ * free when both are gone. One thread.
  */
 #include "keeper.h"
 
@@ -34,7 +34,7 @@ struct keeper {
 	const struct config *config;
 	int (*worker)(const struct config *config, const struct worker_fds *fds);
 	int lock_fd, listen_fd, signal_fd, ready_fd; /* ready_fd: read end */
-	pid_t pid;				     /* 0 = none */
+	pid_t pid;                                   /* 0 = none */
 	bool stopping, was_ready;
 	uint64_t started_ms, restart_ms, kill_ms; /* 0 = not set */
 	unsigned backoff_ms;
@@ -104,7 +104,8 @@ static bool address_served(const struct sockaddr_un *addr)
 {
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd >= 0 && (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN);
+	return fd >= 0 &&
+	       (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN);
 }
 
 static int listen_on(struct keeper *k, struct err *err)
@@ -123,9 +124,11 @@ static int listen_on(struct keeper *k, struct err *err)
 		return r;
 	if (lstat(addr.sun_path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
-			return err_set(err, -EEXIST, "%s is there and is not a socket", addr.sun_path);
+			return err_set(err, -EEXIST, "%s is there and is not a socket",
+				       addr.sun_path);
 		if (address_served(&addr))
-			return err_set(err, -EADDRINUSE, "another server answers at %s", addr.sun_path);
+			return err_set(err, -EADDRINUSE, "another server answers at %s",
+				       addr.sun_path);
 		if (unlink(addr.sun_path) < 0)
 			return err_errno(err, -errno, "unlink %s", addr.sun_path);
 	}
@@ -154,7 +157,8 @@ static int signals_open(struct keeper *k, struct err *err)
 	return k->signal_fd < 0 ? err_errno(err, -errno, "signalfd") : 0;
 }
 
-/* A systemd unit may hand the socket over (LISTEN_FDS), so that it stays when the keeper is replaced. */
+/* A systemd unit may hand the socket over (LISTEN_FDS), so that it stays when the keeper is
+ * replaced. */
 static int take_socket(struct keeper *k, struct err *err)
 {
 	int n = sd_listen_fds(1);
@@ -164,7 +168,8 @@ static int take_socket(struct keeper *k, struct err *err)
 	if (n < 1)
 		return listen_on(k, err);
 	if (sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
-		return err_set(err, -EINVAL, "the socket of systemd is not a listening unix socket");
+		return err_set(err, -EINVAL,
+			       "the socket of systemd is not a listening unix socket");
 	k->listen_fd = SD_LISTEN_FDS_START;
 	return 0;
 }
@@ -310,8 +315,12 @@ static void keep(struct keeper *k)
 int keeper_run(const struct config *config,
 	       int (*worker)(const struct config *config, const struct worker_fds *fds))
 {
-	struct keeper k = {.config = config, .worker = worker, .lock_fd = -1, .listen_fd = -1,
-			   .signal_fd = -1, .ready_fd = -1};
+	struct keeper k = {.config = config,
+			   .worker = worker,
+			   .lock_fd = -1,
+			   .listen_fd = -1,
+			   .signal_fd = -1,
+			   .ready_fd = -1};
 	struct err err = ERR_INIT;
 	int r;
 

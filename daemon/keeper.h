@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that never goes away: holds the lock and the listening socket, restarts the worker. */
+/* The process that never goes away: holds the lock and the listening socket, restarts the worker.
+ */
 #ifndef FIRSTLIGHT_KEEPER_H
 #define FIRSTLIGHT_KEEPER_H
 

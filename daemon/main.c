@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * firstlightd: arguments and settings, the keeper, and in its child the worker: wiring and the order of
- * start and shutdown. The only file that knows all modules.
+ * firstlightd: arguments and settings, the keeper, and in its child the worker: wiring and the
+ * order of start and shutdown. The only file that knows all modules.
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -51,7 +51,8 @@ struct daemon {
 static int format_write(int root_fd, struct err *err)
 {
 	char text[32];
-	auto_close int fd = openat(root_fd, "format.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	auto_close int fd =
+		openat(root_fd, "format.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	int n = snprintf(text, sizeof(text), "firstlight %d\n", FORMAT_VERSION);
 
 	if (fd < 0 || write(fd, text, (size_t)n) != n || fsync(fd) < 0 ||
@@ -75,7 +76,8 @@ static int format_check(const char *root, struct err *err)
 	fd = openat(root_fd, "format", O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == ENOENT) {
 		if (fstatat(root_fd, "db", &st, 0) == 0)
-			return err_set(err, -EINVAL, "%s has a database but no format file: not touched", root);
+			return err_set(err, -EINVAL,
+				       "%s has a database but no format file: not touched", root);
 		return format_write(root_fd, err);
 	}
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
@@ -84,7 +86,8 @@ static int format_check(const char *root, struct err *err)
 		return err_set(err, -EINVAL, "%s/format is damaged: not touched", root);
 	if (version > FORMAT_VERSION)
 		return err_set(err, -ENOTSUP,
-			       "%s was written by a newer firstlight (format %u; this one knows %d): not touched",
+			       "%s was written by a newer firstlight (format %u; this one knows "
+			       "%d): not touched",
 			       root, version, FORMAT_VERSION);
 	return 0;
 }
@@ -239,7 +242,8 @@ static int worker(const struct config *config, const struct worker_fds *fds)
 	if (r == 0 && mkdir(db, 0700) < 0 && errno != EEXIST)
 		r = err_errno(&err, -errno, "mkdir %s", db);
 	if (r == 0) {
-		log_info("kernel overlay=%d index_off=%d userxattr=%d volatile=%d idmap=%d why=\"%s\"",
+		log_info("kernel overlay=%d index_off=%d userxattr=%d volatile=%d idmap=%d "
+			 "why=\"%s\"",
 			 d.features.overlay, d.features.index_off, d.features.userxattr,
 			 d.features.volatile_upper, d.features.idmap, d.features.why);
 		r = loop_new(&d.loop, &err);

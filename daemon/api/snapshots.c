@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The snapshots service: request bytes to calls of snap/, results to response bytes. Every request is decoded
- * into an arena with a cap, so that no message can cost more than that. Loop thread; each call is a task.
+ * The snapshots service: request bytes to calls of snap/, results to response bytes. Every request
+ * is decoded into an arena with a cap, so that no message can cost more than that. Loop thread;
+ * each call is a task.
  */
 #include "api/snapshots.h"
 
@@ -17,7 +18,7 @@
 #include "base/banned.h"
 
 #define REQUEST_MEMORY_MAX (4 * GRPC_MESSAGE_IN_MAX)
-#define SERVICE		   "/containerd.services.snapshots.v1.Snapshots/"
+#define SERVICE            "/containerd.services.snapshots.v1.Snapshots/"
 
 /* One call: its memory and the answer. */
 struct request {
@@ -102,8 +103,8 @@ may_suspend static int request_read(struct request *q, const ProtobufCMessageDes
 		return err_set(q->err, -EINVAL, "the call has no message");
 	if (r < 0)
 		return err_errno(q->err, r, "receive the request");
-	*(void **)ret_message = protobuf_c_message_unpack(type, &q->allocator, q->bytes.len,
-							  q->bytes.data);
+	*(void **)ret_message =
+		protobuf_c_message_unpack(type, &q->allocator, q->bytes.len, q->bytes.data);
 	if (!*(void **)ret_message)
 		return err_set(q->err, q->arena.used > q->arena.max / 2 ? -ENOMEM : -EINVAL,
 			       "the request is not a valid %s", type->short_name);
@@ -147,7 +148,8 @@ static int labels_in(struct request *q, Fl__Label **in, size_t n, bool keep_empt
 	if (!out)
 		return err_set(q->err, -ENOMEM, "out of memory");
 	if (n > LABELS_MAX)
-		return err_set(q->err, -EINVAL, "%zu labels; at most %d are allowed", n, LABELS_MAX);
+		return err_set(q->err, -EINVAL, "%zu labels; at most %d are allowed", n,
+			       LABELS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		struct label l = {str_of(in[i]->key), str_of(in[i]->value)};
 		size_t j = 0;
@@ -246,8 +248,8 @@ may_suspend static int answer_mount(struct request *q, const struct mount_answer
 
 /* --- the methods ------------------------------------------------------------------------------ */
 
-may_suspend static enum grpc_code create(struct grpc_call *call, void *arg,
-					 enum snapshot_kind kind, struct err *err)
+may_suspend static enum grpc_code create(struct grpc_call *call, void *arg, enum snapshot_kind kind,
+					 struct err *err)
 {
 	auto_request struct request q;
 	Fl__PrepareRequest *in;
@@ -474,7 +476,7 @@ const struct grpc_method *snapshots_methods(size_t *ret_n)
 		{SERVICE "Mounts", serve_mounts},   {SERVICE "Commit", serve_commit},
 		{SERVICE "Remove", serve_remove},   {SERVICE "Stat", serve_stat},
 		{SERVICE "Update", serve_update},   {SERVICE "List", serve_list},
-		{SERVICE "Usage", serve_usage},	    {SERVICE "Cleanup", serve_cleanup},
+		{SERVICE "Usage", serve_usage},     {SERVICE "Cleanup", serve_cleanup},
 	};
 
 	*ret_n = array_size(methods);

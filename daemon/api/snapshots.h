@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* containerd.services.snapshots.v1.Snapshots over snap/. The only file that turns errors into status codes. */
+/* containerd.services.snapshots.v1.Snapshots over snap/. The only file that turns errors into
+ * status codes. */
 #ifndef FIRSTLIGHT_API_SNAPSHOTS_H
 #define FIRSTLIGHT_API_SNAPSHOTS_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Log lines on stderr: time, level, message, then key=value words as the caller writes them.
- * With JOURNAL_STREAM set, "<priority>" comes first instead of the time. Any thread; one line is one
- * write(2).
+ * With JOURNAL_STREAM set, "<priority>" comes first instead of the time. Any thread; one line is
+ * one write(2).
  */
 #ifndef FIRSTLIGHT_BASE_LOG_H
 #define FIRSTLIGHT_BASE_LOG_H
@@ -11,7 +11,8 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Sets the level; lines above it are dropped. role ("keeper", "worker") starts each line; static. */
+/* Sets the level; lines above it are dropped. role ("keeper", "worker") starts each line; static.
+ */
 void log_init(enum log_level level, const char *role);
 
 /* "error", "warn", "info", "debug"; -EINVAL otherwise. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hash map from strings to elements that hold their own link and own the key's bytes. Grows with
- * its contents; keyed hash (SipHash-like seed), so that names from outside cannot collide on purpose.
- * One thread.
+ * its contents; keyed hash (SipHash-like seed), so that names from outside cannot collide on
+ * purpose. One thread.
  */
 #ifndef FIRSTLIGHT_BASE_MAP_H
 #define FIRSTLIGHT_BASE_MAP_H
@@ -31,7 +31,8 @@ void map_fini(struct map *m);
 
 struct map_node *map_get(struct map *m, struct str key);
 
-/* n->key is set by the caller and not in the map. Never fails: a map that cannot grow gets slower. */
+/* n->key is set by the caller and not in the map. Never fails: a map that cannot grow gets slower.
+ */
 void map_put(struct map *m, struct map_node *n);
 void map_del(struct map *m, struct map_node *n);
 

@@ -15,9 +15,9 @@ struct str {
 	size_t len;
 };
 
-#define STR(lit)     ((struct str){(lit), sizeof(lit) - 1})
-#define STR_FMT	     "%.*s"
-#define STR_ARG(s)   (int)(s).len, (s).p
+#define STR(lit)   ((struct str){(lit), sizeof(lit) - 1})
+#define STR_FMT    "%.*s"
+#define STR_ARG(s) (int)(s).len, (s).p
 
 static inline struct str str_of(const char *z)
 {

@@ -35,7 +35,8 @@ static bool try_overlay(const char *lower, const char *extra)
 	char options[256];
 	bool ok;
 
-	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=upper,workdir=work%s", lower, extra);
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=upper,workdir=work%s", lower,
+		 extra);
 	ok = mount("overlay", "merged", "overlay", 0, options) == 0;
 	if (ok)
 		umount2("merged", MNT_DETACH);
@@ -153,7 +154,8 @@ int mount_probe(const char *root, struct mount_features *ret, struct err *err)
 	r = tree_remove(fd, PROBE_DIR, err);
 	if (r < 0)
 		return err_wrap(err, r, "remove %s/" PROBE_DIR, root);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	if (shared == MAP_FAILED)
 		return err_errno(err, -errno, "mmap");
 	pid = fork();

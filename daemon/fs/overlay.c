@@ -32,7 +32,9 @@ static int bind(const struct overlay_spec *s, uint64_t id, bool writable, struct
 
 static char *lowerdir(const struct overlay_spec *s, struct arena *a)
 {
-	size_t one = strlen(s->snapshots) + ID_DIGITS_MAX + sizeof("/" "/fs:");
+	size_t one = strlen(s->snapshots) + ID_DIGITS_MAX +
+		     sizeof("/"
+			    "/fs:");
 	size_t size = sizeof("lowerdir=") + s->parents_n * one, n;
 	char *text = arena_alloc(a, size);
 
@@ -46,9 +48,9 @@ static char *lowerdir(const struct overlay_spec *s, struct arena *a)
 }
 
 /*
- * Bytes of the option string that mount(2) gets: near a page of options containerd goes to the lower
- * directories' common directory and names them from there. The kernel would cut a longer string without a
- * word and mount fewer layers (Linux 6.18).
+ * Bytes of the option string that mount(2) gets: near a page of options containerd goes to the
+ * lower directories' common directory and names them from there. The kernel would cut a longer
+ * string without a word and mount fewer layers (Linux 6.18).
  */
 static size_t options_len(const struct overlay_spec *s, const struct mount_answer *m)
 {
@@ -87,8 +89,10 @@ int overlay_mount(const struct overlay_spec *s, struct arena *a, struct mount_an
 	if (s->userxattr)
 		ok = ok && option(&m, arena_printf(a, "userxattr"));
 	if (s->active) {
-		ok = ok && option(&m, arena_printf(a, "workdir=%s/%" PRIu64 "/work", s->snapshots, s->id));
-		ok = ok && option(&m, arena_printf(a, "upperdir=%s/%" PRIu64 "/fs", s->snapshots, s->id));
+		ok = ok && option(&m, arena_printf(a, "workdir=%s/%" PRIu64 "/work", s->snapshots,
+						   s->id));
+		ok = ok &&
+		     option(&m, arena_printf(a, "upperdir=%s/%" PRIu64 "/fs", s->snapshots, s->id));
 		if (s->volatile_upper)
 			ok = ok && option(&m, arena_printf(a, "volatile"));
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mounts that a snapshot answers, as containerd's overlayfs snapshotter makes them (facts: containerd
- * plugins/snapshots/overlay). Pure strings; whoever asked does the mounting.
+ * The mounts that a snapshot answers, as containerd's overlayfs snapshotter makes them (facts:
+ * containerd plugins/snapshots/overlay). Pure strings; whoever asked does the mounting.
  */
 #ifndef FIRSTLIGHT_FS_OVERLAY_H
 #define FIRSTLIGHT_FS_OVERLAY_H
@@ -16,11 +16,11 @@
 struct overlay_spec {
 	const char *snapshots; /* absolute path of ROOT/snapshots */
 	uint64_t id;
-	bool active; /* else a view */
+	bool active;             /* else a view */
 	const uint64_t *parents; /* nearest first */
 	size_t parents_n;
 	bool index_off, userxattr, volatile_upper; /* options to give */
-	struct str uidmap, gidmap;		   /* empty = none */
+	struct str uidmap, gidmap;                 /* empty = none */
 };
 
 struct mount_answer {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Walks over trees of files. Owns one frame a level while it runs: the names of the directories that are
- * still to be visited there, so that no descriptor stays open above the current one.
+ * Walks over trees of files. Owns one frame a level while it runs: the names of the directories
+ * that are still to be visited there, so that no descriptor stays open above the current one.
  */
 #include "fs/tree.h"
 
@@ -21,8 +21,8 @@ struct level {
 	dev_t dev;
 	ino_t ino;
 	struct buf names; /* sub-directories, each with its NUL */
-	size_t next;	  /* offset of the one to visit */
-	char *name;	  /* of this directory in the one above */
+	size_t next;      /* offset of the one to visit */
+	char *name;       /* of this directory in the one above */
 };
 
 struct inode {
@@ -154,7 +154,9 @@ static int enter(struct walk *w, const char *name)
 	struct stat st;
 
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? 0 : err_errno(w->err, -errno, "open %s", name);
+		return errno == ENOENT || errno == ENOTDIR
+			       ? 0
+			       : err_errno(w->err, -errno, "open %s", name);
 	l = calloc(1, sizeof(*l));
 	if (!l || fstat(fd, &st) < 0 || !(l->name = strdup(name))) {
 		free(l);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whole trees of files: how much they take, and their removal. Any depth and any width of a directory with
- * two descriptors: one goes down by name and up by "..". Blocking: worker threads only.
+ * Whole trees of files: how much they take, and their removal. Any depth and any width of a
+ * directory with two descriptors: one goes down by name and up by "..". Blocking: worker threads
+ * only.
  */
 #ifndef FIRSTLIGHT_FS_TREE_H
 #define FIRSTLIGHT_FS_TREE_H
@@ -12,12 +13,13 @@
 #include "base/err.h"
 
 struct tree_usage {
-	int64_t size;	/* bytes on disk: st_blocks × 512, every inode once */
+	int64_t size;   /* bytes on disk: st_blocks × 512, every inode once */
 	int64_t inodes; /* the root included */
 };
 
-/* Counts the tree name in dirfd as containerd's continuity does. Files may come and go meanwhile; -EAGAIN:
- * directories were moved under our feet. *stop (may be NULL) set by another thread: -ECANCELED. */
+/* Counts the tree name in dirfd as containerd's continuity does. Files may come and go meanwhile;
+ * -EAGAIN: directories were moved under our feet. *stop (may be NULL) set by another thread:
+ * -ECANCELED. */
 int tree_usage(int dirfd, const char *name, const bool *stop, struct tree_usage *ret,
 	       struct err *err) must_check;
 

@@ -70,7 +70,8 @@ static void wait_timed_out(struct timer *t)
 	loop_cancel(task_loop(w->task), &w->op);
 }
 
-/* Submits and waits for the completion, whatever happens meanwhile: the kernel owns w until then. */
+/* Submits and waits for the completion, whatever happens meanwhile: the kernel owns w until then.
+ */
 static int submit_wait(const struct io_uring_sqe *sqe, unsigned timeout_ms)
 {
 	struct wait w = {.op = {wait_done}, .timer = {.fn = wait_timed_out}, .task = task_self()};

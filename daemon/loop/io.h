@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The suspending verbs on file descriptors. All answer the kernel's result or -errno; -ECANCELED when
- * the task was cancelled, -ETIMEDOUT after timeout_ms (0 = no limit). Buffers belong to the kernel
- * until the verb returns.
+ * The suspending verbs on file descriptors. All answer the kernel's result or -errno; -ECANCELED
+ * when the task was cancelled, -ETIMEDOUT after timeout_ms (0 = no limit). Buffers belong to the
+ * kernel until the verb returns.
  */
 #ifndef FIRSTLIGHT_LOOP_IO_H
 #define FIRSTLIGHT_LOOP_IO_H
@@ -26,9 +26,9 @@ may_suspend int io_poll(int fd, short events, unsigned timeout_ms);
 
 /* Faults for tests, drawn from a seed: shares in 1/1000. */
 struct io_faults {
-	uint64_t seed;		/* 0 = off */
+	uint64_t seed;           /* 0 = off */
 	unsigned short_permille; /* reads and writes move fewer bytes */
-	unsigned fail_permille;	 /* -ECONNRESET instead of the operation */
+	unsigned fail_permille;  /* -ECONNRESET instead of the operation */
 };
 extern struct io_faults io_faults;
 

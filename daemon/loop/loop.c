@@ -371,14 +371,16 @@ static int ring_refused(int code, struct err *err)
 {
 	switch (code) {
 	case -ENOSYS:
-		return err_set(err, code, "io_uring is not in this kernel (CONFIG_IO_URING, or a "
-					  "seccomp profile that hides io_uring_setup)");
+		return err_set(err, code,
+			       "io_uring is not in this kernel (CONFIG_IO_URING, or a "
+			       "seccomp profile that hides io_uring_setup)");
 	case -EPERM:
 	case -EACCES:
-		return err_set(err, code,
-			       "io_uring is forbidden: sysctl kernel.io_uring_disabled must be 0 (or 1 "
-			       "with CAP_SYS_ADMIN or kernel.io_uring_group), and the seccomp profile "
-			       "must allow io_uring_setup, io_uring_enter and io_uring_register");
+		return err_set(
+			err, code,
+			"io_uring is forbidden: sysctl kernel.io_uring_disabled must be 0 (or 1 "
+			"with CAP_SYS_ADMIN or kernel.io_uring_group), and the seccomp profile "
+			"must allow io_uring_setup, io_uring_enter and io_uring_register");
 	case -ENOMEM:
 		return err_set(err, code, "no memory for the io_uring (RLIMIT_MEMLOCK?)");
 	default:
@@ -388,9 +390,10 @@ static int ring_refused(int code, struct err *err)
 
 static int ring_init(struct io_uring *ring, struct err *err)
 {
-	/* Cooperative task work saves interrupts of the loop's thread; kernels before 6.1 refuse. */
-	struct io_uring_params p = {.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER |
-					     IORING_SETUP_CLAMP};
+	/* Cooperative task work saves interrupts of the loop's thread; kernels before 6.1 refuse.
+	 */
+	struct io_uring_params p = {.flags = IORING_SETUP_COOP_TASKRUN |
+					     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CLAMP};
 	int r = io_uring_queue_init_params(RING_ENTRIES, ring, &p);
 
 	if (r == -EINVAL) {

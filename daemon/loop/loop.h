@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event loop: one thread, one io_uring, timers, deferred calls, posts from other threads. A turn:
- * run what is runnable, run deferred calls, submit once, wait, collect all completions, dispatch.
- * Only the loop's thread calls these functions, but for loop_post().
+ * The event loop: one thread, one io_uring, timers, deferred calls, posts from other threads. A
+ * turn: run what is runnable, run deferred calls, submit once, wait, collect all completions,
+ * dispatch. Only the loop's thread calls these functions, but for loop_post().
  */
 #ifndef FIRSTLIGHT_LOOP_LOOP_H
 #define FIRSTLIGHT_LOOP_LOOP_H
@@ -21,8 +21,8 @@ struct io_uring_sqe;
 int loop_new(struct loop **ret_loop, struct err *err) must_check;
 void loop_free(struct loop *loop);
 
-/* Runs main_fn(arg) as the first task until it has returned; answers its result. No other task and no
- * operation may be left then. */
+/* Runs main_fn(arg) as the first task until it has returned; answers its result. No other task and
+ * no operation may be left then. */
 int loop_run(struct loop *loop, int (*main_fn)(void *arg), void *arg);
 
 /* The loop that runs on this thread; NULL on others. */
@@ -62,8 +62,8 @@ void timer_set(struct loop *loop, struct timer *t, uint64_t due_ns); /* moves a 
 									 when memory is out */
 void timer_stop(struct loop *loop, struct timer *t);
 
-/* Virtual time for tests: when nothing is runnable and nothing arrives for quiet_us of real time, the
- * clock jumps to the next timer. */
+/* Virtual time for tests: when nothing is runnable and nothing arrives for quiet_us of real time,
+ * the clock jumps to the next timer. */
 void loop_use_virtual_time(struct loop *loop, unsigned quiet_us);
 
 #endif

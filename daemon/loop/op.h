@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Completion record of one ring operation. It lives with its owner (the frame of the suspended task
- * or the object that waits) until the completion arrives; the kernel owns it and its buffers so long.
+ * or the object that waits) until the completion arrives; the kernel owns it and its buffers so
+ * long.
  */
 #ifndef FIRSTLIGHT_LOOP_OP_H
 #define FIRSTLIGHT_LOOP_OP_H

@@ -46,7 +46,7 @@ void scope_cancel(struct scope *s)
 	struct list *l, *tmp;
 
 	s->cancelled = true;
-	list_for_each_safe(l, tmp, &s->tasks)
+	list_for_each_safe (l, tmp, &s->tasks)
 		task_cancel(task_of_scope_link(l));
 }
 

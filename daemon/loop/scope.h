@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A family of tasks that end together: every task belongs to one. Closing a connection or the daemon
- * is scope_cancel() + scope_wait().
+ * A family of tasks that end together: every task belongs to one. Closing a connection or the
+ * daemon is scope_cancel() + scope_wait().
  */
 #ifndef FIRSTLIGHT_LOOP_SCOPE_H
 #define FIRSTLIGHT_LOOP_SCOPE_H
@@ -19,8 +19,8 @@ struct scope {
 
 void scope_init(struct scope *s, struct loop *loop);
 
-/* Starts fn(arg) as a task at the next turn. -EAGAIN (TASKS_MAX), -ENOMEM, -ECANCELED. ret_task may be
- * NULL; it is valid until the task has returned. */
+/* Starts fn(arg) as a task at the next turn. -EAGAIN (TASKS_MAX), -ENOMEM, -ECANCELED. ret_task may
+ * be NULL; it is valid until the task has returned. */
 int scope_spawn(struct scope *s, task_fn *fn, void *arg, struct task **ret_task) must_check;
 
 /* Asks all tasks to stop. The caller may be one of them. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Stackful coroutines: the one clever file. Owns stacks and switches. A stack is started once by
- * makecontext(3); from then on it is entered and left by siglongjmp, which costs some ten nanoseconds
- * where swapcontext makes two system calls. A finished task's stack waits in the pool, inside
- * task_main(), for its next function. Loop thread only.
+ * makecontext(3); from then on it is entered and left by siglongjmp, which costs some ten
+ * nanoseconds where swapcontext makes two system calls. A finished task's stack waits in the pool,
+ * inside task_main(), for its next function. Loop thread only.
  */
 #undef _FORTIFY_SOURCE /* its longjmp check takes a switch of stacks for a mistake */
 #include "loop/task.h"
@@ -237,9 +237,9 @@ size_t task_stack_watermark(void)
 	struct list *l, *tmp;
 
 	if (loop_self()) {
-		list_for_each_safe(l, tmp, &loop_tasks(loop_self())->pool)
+		list_for_each_safe (l, tmp, &loop_tasks(loop_self())->pool)
 			stack_measure(container_of(l, struct task, run_link));
-		list_for_each_safe(l, tmp, &loop_tasks(loop_self())->all)
+		list_for_each_safe (l, tmp, &loop_tasks(loop_self())->all)
 			stack_measure(container_of(l, struct task, all_link));
 	}
 	return watermark;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tasks: functions with a stack of their own on the loop thread. A task runs until it suspends; what
- * may suspend is marked may_suspend (checked by make tidy), and a function that is not marked sees
- * a world that does not change. Stacks are pooled; 64 KiB with a guard page (256 KiB under ASan).
+ * Tasks: functions with a stack of their own on the loop thread. A task runs until it suspends;
+ * what may suspend is marked may_suspend (checked by make tidy), and a function that is not marked
+ * sees a world that does not change. Stacks are pooled; 64 KiB with a guard page (256 KiB under
+ * ASan).
  */
 #ifndef FIRSTLIGHT_LOOP_TASK_H
 #define FIRSTLIGHT_LOOP_TASK_H
@@ -43,7 +44,7 @@ size_t task_stack_watermark(void);
 
 /* --- for loop/ only --------------------------------------------------------------------------- */
 
-struct loop_tasks { /* part of struct loop */
+struct loop_tasks {           /* part of struct loop */
 	struct list runnable; /* task.run_link */
 	struct list all;      /* task.all_link, for gdb */
 	struct list pool;     /* task.run_link */
@@ -60,8 +61,8 @@ void tasks_run(struct loop_tasks *ts);
 int task_spawn(struct loop *loop, struct scope *scope, task_fn *fn, void *arg,
 	       struct task **ret_task);
 
-/* Gives the thread away until task_wake(). interrupt (may be NULL: not cancellable) is called when the
- * task is cancelled meanwhile; it must lead to a task_wake(). */
+/* Gives the thread away until task_wake(). interrupt (may be NULL: not cancellable) is called when
+ * the task is cancelled meanwhile; it must lead to a task_wake(). */
 may_suspend void task_suspend(void (*interrupt)(void *arg), void *arg);
 void task_wake(struct task *t);
 struct loop *task_loop(const struct task *t);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Threads for what blocks: RocksDB, trees of files, syncfs. A job sees only what its argument points
- * to; the task that asked sleeps meanwhile and may not be cancelled out of it.
+ * Threads for what blocks: RocksDB, trees of files, syncfs. A job sees only what its argument
+ * points to; the task that asked sleeps meanwhile and may not be cancelled out of it.
  */
 #ifndef FIRSTLIGHT_LOOP_WORK_H
 #define FIRSTLIGHT_LOOP_WORK_H

@@ -369,9 +369,9 @@ void h2_end(struct h2_stream *s)
 
 void h2_reset(struct h2_stream *s, uint32_t code)
 {
-	if (!s->h2)
+	if (!s->h2 || s->reset) /* twice is wrong for a stream whose HEADERS are still queued */
 		return;
-	s->out_end = true;
+	s->out_end = s->reset = true;
 	if (nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, code) < 0)
 		h2_cut(s->h2, -ENOMEM);
 	h2_schedule(s->h2);

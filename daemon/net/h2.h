@@ -34,6 +34,7 @@ struct h2_stream {
 	bool in_end;         /* the peer will send no more */
 	bool started;        /* our headers are on their way */
 	bool out_end;        /* nothing is put into out any more */
+	bool reset;          /* RST_STREAM is queued */
 	bool parked;         /* nghttp2 waits until out has something */
 	struct buf out;
 	size_t out_off; /* bytes of out that are sent */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The directories of snapshots: ROOT/snapshots/ID/{fs,work} and the way to the trash. fs threads. */
+/* The directories of snapshots: ROOT/snapshots/ID/{fs,work} and the way to the trash. fs threads.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>

@@ -14,8 +14,7 @@ static int fail(struct scan *s, const char *fault)
 	return -EINVAL;
 }
 
-/* U+FFFD is bad too: Go's decoder answers it for bad bytes, and containerd does not look further.
- */
+/* U+FFFD is bad too: Go decodes bad bytes to it, and containerd does not tell the two apart. */
 static int32_t peek(const struct scan *s, size_t *ret_width)
 {
 	int32_t c;
@@ -84,43 +83,51 @@ static int read_digits(struct scan *s, int digits, unsigned base, uint32_t *ret_
 	return 0;
 }
 
-/* Behind a backslash. Escapes of Go strings; \x and octal ones are bytes, \u and \U code points. */
+static int put_byte(struct scan *s, uint32_t c)
+{
+	char byte = (char)c;
+
+	return buf_append(&s->text, &byte, 1);
+}
+
+/* Behind \u and \U. containerd takes a number beyond INT32_MAX for a byte, a surrogate for U+FFFD.
+ */
+static int put_rune(struct scan *s, uint32_t c)
+{
+	char out[UTF8_MAX];
+
+	if (c > INT32_MAX)
+		return put_byte(s, c);
+	if (c > 0x10ffff)
+		return fail(s, "escape beyond U+10FFFF");
+	return buf_append(&s->text, out, utf8_put(out, c >= 0xd800 && c <= 0xdfff ? 0xfffd : c));
+}
+
+/* Behind a backslash. Escapes of Go strings; \x and octal ones are bytes. */
 static int read_escape(struct scan *s, int32_t quote)
 {
 	static const char from[] = "abfnrtv\\", to[] = "\a\b\f\n\r\t\v\\";
 	int32_t c = scan_peek(s);
-	char out[UTF8_MAX];
-	uint32_t v = 0;
+	uint32_t v;
 	int r;
 
-	if (c == quote)
-		v = (uint32_t)c;
-	else if (is_one_of(c, from))
-		v = (uint32_t)to[strchr(from, c) - from];
-	if (v)
-		s->pos++;
-	else if (is_one_of(c, "01234567") && (r = read_digits(s, 3, 8, &v)) < 0)
-		return r;
-	else if (is_one_of(c, "xuU")) {
-		s->pos++;
-		r = read_digits(s, c == 'x' ? 2 : c == 'u' ? 4 : 8, 16, &v);
-		if (r < 0)
-			return r;
-	} else if (!is_one_of(c, "01234567")) {
+	if (is_one_of(c, "01234567")) {
+		r = read_digits(s, 3, 8, &v);
+		if (r == 0 && v > 0xff)
+			r = fail(s, "escape beyond \\377");
+		return r < 0 ? r : put_byte(s, v);
+	}
+	if (c < 0 || (c != quote && !is_one_of(c, from) && !is_one_of(c, "xuU")))
 		return fail(s, "unknown escape");
-	}
-	if (c == 'u' || c == 'U') {
-		/* a negative rune is taken for a byte by containerd, a surrogate becomes U+FFFD */
-		if (v > 0x10ffff && v <= INT32_MAX)
-			return fail(s, "escape beyond U+10FFFF");
-		if (v <= INT32_MAX)
-			return buf_append(&s->text, out,
-					  utf8_put(out, v >= 0xd800 && v <= 0xdfff ? 0xfffd : v));
-	} else if (v > 0xff) {
-		return fail(s, "escape beyond \\377");
-	}
-	out[0] = (char)v;
-	return buf_append(&s->text, out, 1);
+	s->pos++;
+	if (c == quote)
+		return put_byte(s, (uint32_t)c);
+	if (is_one_of(c, from))
+		return put_byte(s, (uint32_t)to[strchr(from, c) - from]);
+	r = read_digits(s, c == 'x' ? 2 : c == 'u' ? 4 : 8, 16, &v);
+	if (r < 0)
+		return r;
+	return c == 'x' ? put_byte(s, v) : put_rune(s, v);
 }
 
 static int read_quoted(struct scan *s)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The start: records into memory, then the directories made to agree with them. What was acknowledged is
- * in the records; a directory without one is trash, and an active snapshot's or a view's directory that a
- * power cut took was empty on disk, so it is made again.
+ * The start: records into memory, then the directories made to agree with them. What was
+ * acknowledged is in the records; a directory without one is trash, and an active snapshot's or a
+ * view's directory that a power cut took was empty on disk, so it is made again.
  */
 #include <dirent.h>
 #include <endian.h>
@@ -163,8 +163,11 @@ static int list_dirs(struct load *l)
 
 static int check_dir(struct load *l, struct snap *sn, bool found)
 {
-	struct dirs_make m = {.s = l->s, .id = sn->id, .active = sn->kind == SNAPSHOT_ACTIVE,
-			      .parent_id = sn->parent ? sn->parent->id : 0, .err = l->err};
+	struct dirs_make m = {.s = l->s,
+			      .id = sn->id,
+			      .active = sn->kind == SNAPSHOT_ACTIVE,
+			      .parent_id = sn->parent ? sn->parent->id : 0,
+			      .err = l->err};
 	int r;
 
 	if (sn->kind == SNAPSHOT_COMMITTED || sn->broken) {
@@ -192,8 +195,8 @@ static int agree(struct load *l)
 	for (size_t i = 0; r == 0 && i < l->s->map.size; i++) {
 		for (struct map_node *n = l->s->map.slots[i]; r == 0 && n; n = n->next) {
 			struct snap *sn = container_of(n, struct snap, node);
-			bool found = l->ids_n && bsearch(&sn->id, l->ids, l->ids_n,
-							 sizeof(sn->id), by_id);
+			bool found = l->ids_n &&
+				     bsearch(&sn->id, l->ids, l->ids_n, sizeof(sn->id), by_id);
 
 			r = check_dir(l, sn, found);
 		}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The rules of snapshots. Owns the tree in memory and the order of things: a name is reserved in memory,
- * then directories are made, then the store is written; an answer is given only after that. A verb
- * checks all its conditions without suspending and then marks what it works on as unstable; others that
- * need the same snapshot wait until it is settled. Loop thread.
+ * The rules of snapshots. Owns the tree in memory and the order of things: a name is reserved in
+ * memory, then directories are made, then the store is written; an answer is given only after that.
+ * A verb checks all its conditions without suspending and then marks what it works on as unstable;
+ * others that need the same snapshot wait until it is settled. Loop thread.
  */
 #include "snap/snap.h"
 
@@ -136,7 +136,8 @@ static int labels_check(const struct label *labels, size_t n, struct err *err)
 		if (one > LABEL_MAX)
 			return err_set(err, -EINVAL,
 				       "label key and value of %zu bytes (max %d bytes): " STR_FMT,
-				       one, LABEL_MAX, (int)(labels[i].key.len > 64 ? 64 : labels[i].key.len),
+				       one, LABEL_MAX,
+				       (int)(labels[i].key.len > 64 ? 64 : labels[i].key.len),
 				       labels[i].key.p);
 		bytes += one;
 	}
@@ -173,7 +174,8 @@ static int mounts(struct snaps *s, const struct snap *sn, struct str uidmap, str
 		return err_set(err, -ENOMEM, "out of memory");
 	for (const struct snap *p = sn; p; p = p->parent) {
 		if (p->broken)
-			return err_set(err, -EBADMSG, "the directory of snapshot " STR_FMT " is gone",
+			return err_set(err, -EBADMSG,
+				       "the directory of snapshot " STR_FMT " is gone",
 				       STR_ARG(snap_name(p)));
 		if (p != sn)
 			parents[spec.parents_n++] = p->id;
@@ -214,7 +216,8 @@ may_suspend int snaps_mounts(struct snaps *s, struct str key, struct arena *a,
 	if (s->options.volatile_upper && sn->kind == SNAPSHOT_ACTIVE && sn->parent) {
 		if (sn->boot != s->boot)
 			return err_set(err, -EBUSY,
-				       "snapshot " STR_FMT " was mounted volatile before a reboot: its "
+				       "snapshot " STR_FMT
+				       " was mounted volatile before a reboot: its "
 				       "content cannot be trusted",
 				       STR_ARG(key));
 		r = dirs_clear_volatile(s, sn->id, err);
@@ -250,11 +253,13 @@ static int map_root(struct str map, uint32_t *ret, struct err *err)
 	}
 	for (size_t i = 0; i < 3; i++) {
 		if (n != 2 || str_u64(part[i], &v[i]) < 0 || v[i] > UINT32_MAX)
-			return err_set(err, -EINVAL, "id mapping \"" STR_FMT "\" is not container:host:size",
+			return err_set(err, -EINVAL,
+				       "id mapping \"" STR_FMT "\" is not container:host:size",
 				       STR_ARG(map));
 	}
 	if (v[0] != 0 || v[2] == 0)
-		return err_set(err, -EINVAL, "id mapping \"" STR_FMT "\" has no id 0", STR_ARG(map));
+		return err_set(err, -EINVAL, "id mapping \"" STR_FMT "\" has no id 0",
+			       STR_ARG(map));
 	*ret = (uint32_t)v[1];
 	return 0;
 }
@@ -267,8 +272,9 @@ static int owner_from_labels(struct snaps *s, const struct label *labels, size_t
 	if (!has_idmap(labels, n))
 		return 0;
 	if (!s->options.features.idmap)
-		return err_set(err, -EBUSY, "this kernel cannot map ids of layers: take remap-ids out of "
-					    "the capabilities in containerd's configuration");
+		return err_set(err, -EBUSY,
+			       "this kernel cannot map ids of layers: take remap-ids out of "
+			       "the capabilities in containerd's configuration");
 	r = map_root(label_find(labels, n, LABEL_UIDMAP)->value, &m->uid, err);
 	if (r == 0)
 		r = map_root(label_find(labels, n, LABEL_GIDMAP)->value, &m->gid, err);
@@ -292,7 +298,10 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 				    size_t labels_n, struct dirs_make *m, struct err *err)
 {
 	auto_buf struct buf value = BUF_INIT;
-	struct record rec = {.kind = sn->kind, .id = sn->id, .boot = sn->boot, .labels = labels,
+	struct record rec = {.kind = sn->kind,
+			     .id = sn->id,
+			     .boot = sn->boot,
+			     .labels = labels,
 			     .labels_n = labels_n};
 	struct meta_change c = {0};
 	uint64_t next;
@@ -434,7 +443,8 @@ static int commit_check(struct str name, struct snap *there, struct str key, str
 	if (!parent.len)
 		return 0;
 	if (sn->parent && !str_eq(snap_name(sn->parent), parent))
-		return err_set(err, -EINVAL, "snapshot " STR_FMT " has another parent", STR_ARG(key));
+		return err_set(err, -EINVAL, "snapshot " STR_FMT " has another parent",
+			       STR_ARG(key));
 	if (!p)
 		return err_set(err, -ENOENT, "parent snapshot " STR_FMT " does not exist",
 			       STR_ARG(parent));
@@ -452,8 +462,8 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 {
 	struct usage_job u = {.s = s, .id = to->id, .err = err};
 	auto_buf struct buf value = BUF_INIT;
-	struct record rec = {.kind = SNAPSHOT_COMMITTED, .id = to->id, .labels = labels,
-			     .labels_n = labels_n};
+	struct record rec = {
+		.kind = SNAPSHOT_COMMITTED, .id = to->id, .labels = labels, .labels_n = labels_n};
 	struct meta_change c = {.sync_tree = s->options.sync};
 	int r = work_run(s->fs, usage_job, &u);
 
@@ -673,7 +683,8 @@ may_suspend int snaps_update(struct snaps *s, struct str key, const struct label
 	int r = labels_check(labels, labels_n, err);
 
 	if (r == 0 && paths_n > LABELS_MAX)
-		r = err_set(err, -EINVAL, "%zu mask paths; at most %d are allowed", paths_n, LABELS_MAX);
+		r = err_set(err, -EINVAL, "%zu mask paths; at most %d are allowed", paths_n,
+			    LABELS_MAX);
 	if (r == 0)
 		r = snap_settled(s, key, &sn, err);
 	if (r < 0)
@@ -683,7 +694,8 @@ may_suspend int snaps_update(struct snaps *s, struct str key, const struct label
 	sn->state = SNAP_CHANGING;
 	r = snaps_stat(s, key, a, &info, err);
 	if (r == 0)
-		r = update_labels(&info.record, labels, labels_n, paths, paths_n, a, &info.record, err);
+		r = update_labels(&info.record, labels, labels_n, paths, paths_n, a, &info.record,
+				  err);
 	if (r == 0)
 		r = update_write(s, key, &info, err);
 	if (r == 0)
@@ -701,7 +713,9 @@ may_suspend int snaps_walk(struct snaps *s, struct meta_walk **ret_walk, struct 
 
 static struct str kind_name(enum snapshot_kind kind)
 {
-	return kind == SNAPSHOT_ACTIVE ? STR("active") : kind == SNAPSHOT_VIEW ? STR("view") : STR("committed");
+	return kind == SNAPSHOT_ACTIVE ? STR("active")
+	       : kind == SNAPSHOT_VIEW ? STR("view")
+				       : STR("committed");
 }
 
 may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
@@ -719,9 +733,9 @@ may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const stru
 			r = info_decode(s, entries[i].name, entries[i].value, a, info, err);
 			if (r < 0)
 				return r;
-			struct filter_subject subject = {info->name, info->record.parent,
-							 kind_name(info->record.kind),
-							 info->record.labels, info->record.labels_n};
+			struct filter_subject subject = {
+				info->name, info->record.parent, kind_name(info->record.kind),
+				info->record.labels, info->record.labels_n};
 
 			found += !f || filter_match(f, &subject);
 		}
@@ -809,7 +823,8 @@ may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options
 		return r;
 	}
 	tree_fd = fcntl(s->dir_fd, F_DUPFD_CLOEXEC, 0);
-	r = tree_fd < 0 ? err_errno(err, -errno, "dup") : meta_new(loop, kv, tree_fd, &s->meta, err);
+	r = tree_fd < 0 ? err_errno(err, -errno, "dup")
+			: meta_new(loop, kv, tree_fd, &s->meta, err);
 	if (r == 0)
 		r = trash_start(s, err);
 	if (r < 0) {

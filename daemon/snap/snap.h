@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The snapshot tree: the rules of containerd's Snapshotter interface (core/snapshots/snapshotter.go),
- * durable. Names are any bytes up to SNAPSHOT_NAME_MAX, one key space for all kinds. Loop thread.
+ * The snapshot tree: the rules of containerd's Snapshotter interface
+ * (core/snapshots/snapshotter.go), durable. Names are any bytes up to SNAPSHOT_NAME_MAX, one key
+ * space for all kinds. Loop thread.
  *
- * Errors of all verbs: -ENOENT (no such snapshot), -EEXIST, -EINVAL (bad argument), -EBUSY (not in the
- * state that the verb needs), -EBADMSG (a stored record or directory is damaged), -ECANCELED, -ENOSPC,
- * -EAGAIN, -ENOMEM (resources), -EIO (the store failed; the outcome of a change is then not known).
+ * Errors of all verbs: -ENOENT (no such snapshot), -EEXIST, -EINVAL (bad argument), -EBUSY (not in
+ * the state that the verb needs), -EBADMSG (a stored record or directory is damaged), -ECANCELED,
+ * -ENOSPC, -EAGAIN, -ENOMEM (resources), -EIO (the store failed; the outcome of a change is then
+ * not known).
  */
 #ifndef FIRSTLIGHT_SNAP_SNAP_H
 #define FIRSTLIGHT_SNAP_SNAP_H
@@ -25,12 +27,12 @@ struct snaps_options {
 	const char *root;
 	struct mount_features features;
 	bool volatile_upper; /* overlay's volatile for active snapshots */
-	bool sync;	     /* syncfs before a commit is acknowledged */
+	bool sync;           /* syncfs before a commit is acknowledged */
 	bool upperdir_label; /* Stat tells the upper directory */
 };
 
-/* Takes kv. Loads all records, moves directories without one to the trash, makes again what a power cut
- * took of directories whose record is there. options and its strings stay the caller's. */
+/* Takes kv. Loads all records, moves directories without one to the trash, makes again what a power
+ * cut took of directories whose record is there. options and its strings stay the caller's. */
 may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct kv *kv,
 			  struct snaps **ret_snaps, struct err *err) must_check;
 

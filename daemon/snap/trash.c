@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The reaper: empties ROOT/trash on threads of its own. The directory itself is the queue, so a crash
- * loses nothing and a backlog takes no memory.
+ * The reaper: empties ROOT/trash on threads of its own. The directory itself is the queue, so a
+ * crash loses nothing and a backlog takes no memory.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,10 +15,10 @@
 
 #include "base/banned.h"
 
-#define NAMES_MAX	256
-#define NAME_BYTES	32
-#define RETRY_MS_MIN	1000
-#define RETRY_MS_MAX	60000
+#define NAMES_MAX    256
+#define NAME_BYTES   32
+#define RETRY_MS_MIN 1000
+#define RETRY_MS_MAX 60000
 
 struct pass {
 	struct snaps *s;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What snap/ shares inside: the tree in memory. It holds what the rules need (names, parents, states);
- * labels and times are only in the store. A name that is being made, changed or removed is in the map too,
- * with its state, until the store has answered.
+ * What snap/ shares inside: the tree in memory. It holds what the rules need (names, parents,
+ * states); labels and times are only in the store. A name that is being made, changed or removed is
+ * in the map too, with its state, until the store has answered.
  */
 #ifndef FIRSTLIGHT_SNAP_TREE_H
 #define FIRSTLIGHT_SNAP_TREE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ordered bytes: what firstlight needs of a database. RocksDB (kv_rocks.c), and a twin in memory for
- * tests (kv_mem.c). Every call blocks: worker threads only; any number of them at once, but
+ * Ordered bytes: what firstlight needs of a database. RocksDB (kv_rocks.c), and a twin in memory
+ * for tests (kv_mem.c). Every call blocks: worker threads only; any number of them at once, but
  * kv_commit() by one thread at a time.
  */
 #ifndef FIRSTLIGHT_STORE_KV_H
@@ -43,13 +43,13 @@ struct kv_iter {
 	struct kv *kv;
 };
 
-/* Opens or creates the database in dir. -EBUSY: open elsewhere; -ENOTSUP: has spaces that this version
- * does not know. */
+/* Opens or creates the database in dir. -EBUSY: open elsewhere; -ENOTSUP: has spaces that this
+ * version does not know. */
 int kv_rocks_open(const char *dir, struct kv **ret_kv, struct err *err) must_check;
 int kv_mem_open(struct kv **ret_kv) must_check;
 
-/* All changes or none, on stable storage when 0 is returned. After an error the outcome is open until
- * the database has been opened again, and every further commit fails: -ENOSPC, -EIO. */
+/* All changes or none, on stable storage when 0 is returned. After an error the outcome is open
+ * until the database has been opened again, and every further commit fails: -ENOSPC, -EIO. */
 static inline int kv_commit(struct kv *kv, const struct kv_change *changes, size_t n,
 			    struct err *err)
 {

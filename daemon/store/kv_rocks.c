@@ -11,7 +11,7 @@
 
 #include "base/banned.h"
 
-#define WAL_BYTES_MAX	   MiB(32)
+#define WAL_BYTES_MAX      MiB(32)
 #define BLOOM_BITS_PER_KEY 10
 
 static const char *const space_names[KV_SPACES] = {
@@ -64,7 +64,8 @@ static void options_init(struct kv_rocks *k)
 	rocksdb_options_set_create_if_missing(o, 1);
 	rocksdb_options_set_create_missing_column_families(o, 1);
 	rocksdb_options_set_paranoid_checks(o, 1);
-	/* A torn record at the end of the log was never acknowledged; damage elsewhere is an error. */
+	/* A torn record at the end of the log was never acknowledged; damage elsewhere is an error.
+	 */
 	rocksdb_options_set_wal_recovery_mode(o, rocksdb_tolerate_corrupted_tail_records_recovery);
 	rocksdb_options_set_write_buffer_size(o, KV_WRITE_BUFFER);
 	rocksdb_options_set_max_total_wal_size(o, WAL_BYTES_MAX);
@@ -211,8 +212,8 @@ static int spaces_known(struct kv_rocks *k, const char *dir, struct err *err)
 		while (j < KV_SPACES && strcmp(names[i], space_names[j]) != 0)
 			j++;
 		if (j == KV_SPACES)
-			r = err_set(err, -ENOTSUP, "%s has the space \"%s\" of a newer version", dir,
-				    names[i]);
+			r = err_set(err, -ENOTSUP, "%s has the space \"%s\" of a newer version",
+				    dir, names[i]);
 	}
 	rocksdb_list_column_families_destroy(names, n);
 	return r;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Group commit and reads. Owns the database and its threads: one writes, two read. A change waits in
- * `pending` in its task's frame; the flusher, a task that lives while there is work, takes them all.
+ * Group commit and reads. Owns the database and its threads: one writes, two read. A change waits
+ * in `pending` in its task's frame; the flusher, a task that lives while there is work, takes them
+ * all.
  */
 #include "store/meta.h"
 
@@ -49,7 +50,8 @@ struct group {
 
 /* --- the write, on the writer's thread -------------------------------------------------------- */
 
-/* A database that failed stays so until the next start, which is of use only when the disk works. */
+/* A database that failed stays so until the next start, which is of use only when the disk works.
+ */
 static bool disk_works(int tree_fd)
 {
 	static const char probe[65536];

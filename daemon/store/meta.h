@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Records in the database, and the group commit: all changes of one loop turn, and all that come
- * while a write is under way, become one synced write. Loop thread; what touches the database runs on
- * the store's threads.
+ * while a write is under way, become one synced write. Loop thread; what touches the database runs
+ * on the store's threads.
  */
 #ifndef FIRSTLIGHT_STORE_META_H
 #define FIRSTLIGHT_STORE_META_H
@@ -42,7 +42,8 @@ bool meta_wants_restart(const struct meta *m);
 /* A walk over all snapshot records in name order, as they are durable at its start. */
 struct meta_walk;
 may_suspend int meta_walk_new(struct meta *m, struct meta_walk **ret_walk, struct err *err);
-/* Up to LIST_BLOCK records: entries are valid until the next call. Answers how many; 0 = the end. */
+/* Up to LIST_BLOCK records: entries are valid until the next call. Answers how many; 0 = the end.
+ */
 struct meta_entry {
 	struct str name, value;
 };

@@ -22,9 +22,9 @@ struct record {
 /* Appends the bytes of r. -ENOMEM. */
 int record_encode(const struct record *r, struct buf *b) must_check;
 
-/* Strings point into bytes, the label array into a. -EBADMSG: not a record; -ENOTSUP: of a newer version;
- * -ENOMEM. */
-int record_decode(struct str bytes, struct arena *a, struct record *ret, struct err *err)
-	must_check;
+/* Strings point into bytes, the label array into a. -EBADMSG: not a record; -ENOTSUP: of a newer
+ * version; -ENOMEM. */
+int record_decode(struct str bytes, struct arena *a, struct record *ret,
+		  struct err *err) must_check;
 
 #endif

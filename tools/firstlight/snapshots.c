@@ -12,14 +12,14 @@
 
 #include "base/banned.h"
 
-#define METHOD	   "/containerd.services.snapshots.v1.Snapshots/List"
+#define METHOD     "/containerd.services.snapshots.v1.Snapshots/List"
 #define TIMEOUT_MS 30000
 
-static const char usage[] =
-	"usage: firstlight snapshots [--address SOCKET] [FILTER…]\n\n"
-	"Lists kind, creation time, name and parent of the daemon's snapshots. A FILTER is containerd's\n"
-	"(kind==active, labels.\"key\"==value, …); several: any of them.\n"
-	"SOCKET is /run/firstlight/firstlight.sock unless given.\n";
+static const char usage[] = "usage: firstlight snapshots [--address SOCKET] [FILTER…]\n\n"
+			    "Lists kind, creation time, name and parent of the daemon's snapshots. "
+			    "A FILTER is containerd's\n"
+			    "(kind==active, labels.\"key\"==value, …); several: any of them.\n"
+			    "SOCKET is /run/firstlight/firstlight.sock unless given.\n";
 
 struct listing {
 	const char *address;

@@ -95,6 +95,7 @@ func damageLost(w *world, c *client) bool {
 	if key == "" {
 		return false
 	}
+	keepVictim(c, key)
 	_, err := c.api.Remove(context.Background(), &snapshotsapi.RemoveSnapshotRequest{Key: key})
 	return err == nil
 }
@@ -104,6 +105,7 @@ func damageBack(w *world, c *client) bool {
 	if key == "" {
 		return false
 	}
+	keepVictim(c, key)
 	_, err := c.api.Prepare(context.Background(), &snapshotsapi.PrepareSnapshotRequest{
 		Key: key, Labels: map[string]string{ownerLabel: c.id}})
 	return err == nil
@@ -115,6 +117,8 @@ func damageHalf(w *world, c *client) bool {
 	if key == "" || name == "" {
 		return false
 	}
+	keepVictim(c, key)
+	keepVictim(c, name)
 	ctx, s := context.Background(), c.model[key]
 	_, err := c.api.Commit(ctx, &snapshotsapi.CommitSnapshotRequest{Name: name, Key: key,
 		Labels: s.labels})
@@ -134,6 +138,7 @@ func damageLabels(w *world, c *client) bool {
 	if key == "" {
 		return false
 	}
+	keepVictim(c, key)
 	labels := copyLabels(c.model[key].labels)
 	labels["chaos.test/serial"] = "damaged"
 	_, err := c.api.Update(context.Background(), &snapshotsapi.UpdateSnapshotRequest{
@@ -174,8 +179,8 @@ func damageWork(w *world, c *client) bool {
 	return true
 }
 
-// keepVictim stops the client from removing the evidence before anybody looks: what is damaged on
-// disk only, and removed soon after, is no damage.
+// keepVictim stops the client from using the name again: if it removed or overwrote what is damaged
+// before anybody looked, there would be nothing to notice.
 func keepVictim(c *client, key string) {
 	var rest []string
 	for _, name := range c.self {

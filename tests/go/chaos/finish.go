@@ -65,6 +65,9 @@ func (c *client) finalAudit() {
 	if c.pending != nil {
 		time.Sleep(time.Until(c.due))
 		c.settlePending()
+		if c.w.failed() {
+			return
+		}
 	}
 	c.calm = true
 	c.audit()

@@ -27,6 +27,7 @@ func (c *client) loop() {
 func (c *client) step() {
 	if c.pending != nil && time.Now().After(c.due) {
 		c.settlePending()
+		return
 	}
 	if n := c.w.killCount(); c.outage || n != c.audited {
 		c.outage, c.audited = false, n

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The rules of snapshots over the database in memory: order of checks, failures of the store,
+ * restarts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "loop/loop.h"
+#include "snap/snap.h"
+
+static char root[64];
+static int root_fd;
+
+/* A kv whose close leaves the contents: the disk that outlives a daemon. */
+static struct kv *disk;
+static struct kv_type lasting;
+static void keep_open(struct kv *kv)
+{
+	(void)kv;
+}
+
+static struct snaps *open_snaps(void)
+{
+	struct snaps_options o = {.root = root, .features = {.overlay = true, .index_off = true}};
+	struct err err = ERR_INIT;
+	struct snaps *s;
+
+	if (snaps_new(loop_self(), &o, disk, &s, &err) < 0)
+		fail_msg("%s", err.text);
+	return s;
+}
+
+static int prepare(struct snaps *s, const char *key, const char *parent)
+{
+	auto_arena struct arena a;
+	struct mount_answer m;
+
+	arena_init(&a, MiB(1));
+	return snaps_prepare(s, SNAPSHOT_ACTIVE, str_of(key), str_of(parent), NULL, 0, &a, &m,
+			     NULL);
+}
+
+static int commit(struct snaps *s, const char *name, const char *key)
+{
+	return snaps_commit(s, str_of(name), str_of(key), STR(""), NULL, 0, NULL);
+}
+
+static int kind_of(struct snaps *s, const char *key)
+{
+	auto_arena struct arena a;
+	struct snap_info info;
+	int r;
+
+	arena_init(&a, MiB(1));
+	r = snaps_stat(s, str_of(key), &a, &info, NULL);
+	return r < 0 ? r : (int)info.record.kind;
+}
+
+static bool there(const char *path)
+{
+	struct stat st;
+
+	return fstatat(root_fd, path, &st, 0) == 0;
+}
+
+static int with_disk(int (*fn)(void *))
+{
+	struct loop *loop;
+	int r;
+
+	snprintf(root, sizeof(root), "/tmp/firstlight-snap-XXXXXX");
+	assert_non_null(mkdtemp(root));
+	root_fd = open(root, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(kv_mem_open(&disk), 0);
+	const struct kv_type *real = disk->type;
+
+	lasting = *real;
+	lasting.close = keep_open;
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	disk->type = &lasting;
+	r = loop_run(loop, fn, NULL);
+	loop_free(loop);
+	disk->type = real;
+	kv_close(disk);
+	assert_int_equal(tree_remove(AT_FDCWD, root, NULL), 0);
+	close(root_fd);
+	return r;
+}
+
+static int rules(void *arg)
+{
+	struct snaps *s = open_snaps();
+	struct err err = ERR_INIT;
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", "nothing"), -ENOENT);
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(prepare(s, "a", ""), -EEXIST);
+	assert_int_equal(prepare(s, "b", "a"), -EINVAL);
+	assert_int_equal(commit(s, "a", "a"), -EEXIST);
+	assert_int_equal(commit(s, "base", "none"), -ENOENT);
+	assert_int_equal(commit(s, "base", "a"), 0);
+	assert_int_equal(commit(s, "base2", "base"), -EBUSY);
+	assert_int_equal(kind_of(s, "a"), -ENOENT);
+	assert_int_equal(kind_of(s, "base"), SNAPSHOT_COMMITTED);
+	assert_int_equal(prepare(s, "a", "base"), 0); /* the key is free again */
+	assert_int_equal(snaps_remove(s, STR("base"), &err), -EBUSY);
+	assert_non_null(strstr(err.text, "remove"));
+	assert_int_equal(snaps_remove(s, STR("a"), NULL), 0);
+	assert_int_equal(snaps_remove(s, STR("base"), NULL), 0);
+	assert_int_equal(snaps_remove(s, STR("base"), NULL), -ENOENT);
+	assert_int_equal(snaps_count(s), 0);
+	snaps_free(s);
+	return 0;
+}
+
+static void test_rules(void **state)
+{
+	(void)state;
+	with_disk(rules);
+}
+
+static int restart(void *arg)
+{
+	struct snaps *s = open_snaps();
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(commit(s, "base", "a"), 0);
+	assert_int_equal(prepare(s, "b", "base"), 0); /* directory 2 */
+	snaps_free(s);
+	assert_int_equal(unlinkat(root_fd, "snapshots/2/work", AT_REMOVEDIR), 0); /* a power cut */
+	assert_int_equal(mkdirat(root_fd, "snapshots/99", 0700), 0);              /* an orphan */
+	s = open_snaps();
+	assert_true(there("snapshots/2/work"));
+	assert_false(there("snapshots/99"));
+	assert_int_equal(kind_of(s, "b"), SNAPSHOT_ACTIVE);
+	assert_int_equal(snaps_remove(s, STR("base"), NULL), -EBUSY);
+	assert_int_equal(prepare(s, "c", "base"), 0);
+	assert_true(there("snapshots/100")); /* ids are not used twice */
+	snaps_free(s);
+	return 0;
+}
+
+static void test_restart(void **state)
+{
+	(void)state;
+	with_disk(restart);
+}
+
+static int store_fails(void *arg)
+{
+	struct snaps *s = open_snaps();
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(commit(s, "base", "a"), 0);
+	kv_mem_fail(disk, 0, -ENOSPC, false);
+	assert_int_equal(prepare(s, "b", "base"), -ENOSPC);
+	assert_int_equal(prepare(s, "b", "base"), -EIO);
+	assert_int_equal(snaps_remove(s, STR("base"), NULL), -EIO);
+	assert_int_equal(kind_of(s, "base"), SNAPSHOT_COMMITTED); /* reads go on */
+	assert_true(snaps_want_restart(s));
+	assert_false(there("snapshots/2"));
+	snaps_free(s);
+	kv_mem_fail(disk, 0, 0, false);
+	s = open_snaps();
+	assert_int_equal(kind_of(s, "base"), SNAPSHOT_COMMITTED);
+	assert_int_equal(kind_of(s, "b"), -ENOENT);
+	assert_int_equal(prepare(s, "b", "base"), 0);
+	snaps_free(s);
+	return 0;
+}
+
+static void test_store_fails(void **state)
+{
+	(void)state;
+	with_disk(store_fails);
+}
+
+static int unknown_outcome(void *arg)
+{
+	struct snaps *s = open_snaps();
+
+	(void)arg;
+	kv_mem_fail(disk, 0, -EIO, true); /* written, but the sync failed */
+	assert_int_equal(prepare(s, "a", ""), -EIO);
+	snaps_free(s);
+	kv_mem_fail(disk, 0, 0, false);
+	s = open_snaps();
+	assert_int_equal(kind_of(s, "a"), SNAPSHOT_ACTIVE); /* whole: record and directory */
+	assert_true(there("snapshots/1/fs"));
+	assert_true(there("snapshots/1/work"));
+	snaps_free(s);
+	return 0;
+}
+
+static void test_unknown_outcome_is_whole_after_restart(void **state)
+{
+	(void)state;
+	with_disk(unknown_outcome);
+}
+
+static int updates(void *arg)
+{
+	struct label in[] = {{STR("x"), STR("1")}, {STR("y"), STR("")}};
+	struct str path = STR("labels.y"), bad = STR("parent"), all = STR("labels");
+	auto_arena struct arena a;
+	struct snap_info info;
+	struct snaps *s = open_snaps();
+
+	(void)arg;
+	arena_init(&a, MiB(1));
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(snaps_update(s, STR("a"), in, 2, &bad, 1, &a, &info, NULL), -EINVAL);
+	assert_int_equal(snaps_update(s, STR("a"), in, 2, &all, 1, &a, &info, NULL), 0);
+	assert_int_equal(info.record.labels_n, 1);
+	assert_int_equal(snaps_update(s, STR("a"), in, 2, &path, 1, &a, &info, NULL), 0);
+	assert_int_equal(info.record.labels_n, 1);
+	assert_int_equal(snaps_update(s, STR("b"), in, 2, NULL, 0, &a, &info, NULL), -ENOENT);
+	assert_true(info.record.updated_ns > info.record.created_ns);
+	snaps_free(s);
+	return 0;
+}
+
+static void test_update(void **state)
+{
+	(void)state;
+	with_disk(updates);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_store_fails),
+		cmocka_unit_test(test_unknown_outcome_is_whole_after_restart),
+		cmocka_unit_test(test_update),
+	};
+
+	return cmocka_run_group_tests_name("snap", tests, NULL, NULL);
+}
