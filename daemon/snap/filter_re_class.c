@@ -8,6 +8,8 @@
 
 #include "base/banned.h"
 
+#define PROPERTY_MAX 40 /* bytes of a name */
+
 static const struct class_name {
 	char perl;         /* \d; 0: none */
 	struct str posix;  /* [:digit:] */
@@ -85,14 +87,33 @@ static const struct class_name *perl_class(int c)
 	return NULL;
 }
 
-/* \p{Name}, \P{^Name}, \pL, inside or outside of [ ]; the position is behind \p. */
-static bool read_property(struct re_text *t, bool negate)
+/*
+ * A category or a script, of letters and '_'. PCRE2 takes no notice of folding here; with it,
+ * letters of one case are letters of all, which is Go's answer but for the few that have no other
+ * case.
+ */
+static void emit_property(struct re_text *t, struct str name, bool negate)
 {
 	static const char categories[] = " L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi "
 					 "Pf Po S Sm Sc Sk So Z Zs Zl Zp Cc Cf Co Cs Any ";
+	char word[PROPERTY_MAX + 3];
+
+	snprintf(word, sizeof(word), " " STR_FMT " ", STR_ARG(name));
+	if (str_eq(name, STR("C"))) /* Go's has no unassigned code points */
+		RE_EMIT(t, negate ? "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cn}"
+				  : "\\p{Cc}\\p{Cf}\\p{Co}\\p{Cs}");
+	else if (t->fold && strstr(" Lu Ll Lt ", word))
+		RE_EMIT(t, "\\%c{L&}", negate ? 'P' : 'p');
+	else
+		RE_EMIT(t, "\\%c{%s" STR_FMT "}", negate ? 'P' : 'p',
+			strstr(categories, word) ? "" : "sc:", STR_ARG(name));
+}
+
+/* \p{Name}, \P{^Name}, \pL, inside or outside of [ ]; the position is behind \p. */
+static bool read_property(struct re_text *t, bool negate)
+{
 	struct str left, name;
 	const char *end;
-	char word[40];
 
 	if (re_peek(t, 0) < 0)
 		return false;
@@ -111,19 +132,13 @@ static bool read_property(struct re_text *t, bool negate)
 		negate = !negate;
 		name = (struct str){name.p + 1, name.len - 1};
 	}
-	if (name.len == 0 || name.len > sizeof(word) - 3)
+	if (name.len == 0 || name.len > PROPERTY_MAX)
 		return false;
 	for (size_t i = 0; i < name.len; i++) {
 		if (!re_alpha(name.p[i]) && name.p[i] != '_')
 			return false;
 	}
-	snprintf(word, sizeof(word), " " STR_FMT " ", STR_ARG(name));
-	if (str_eq(name, STR("C"))) /* Go's has no unassigned code points */
-		RE_EMIT(t, negate ? "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cn}"
-				  : "\\p{Cc}\\p{Cf}\\p{Co}\\p{Cs}");
-	else
-		RE_EMIT(t, "\\%c{%s" STR_FMT "}", negate ? 'P' : 'p',
-			strstr(categories, word) ? "" : "sc:", STR_ARG(name));
+	emit_property(t, name, negate);
 	return true;
 }
 
