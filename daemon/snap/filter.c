@@ -118,6 +118,7 @@ static int read_operator(struct parse *p, enum operator* ret_op)
 
 	for (size_t i = OP_EQUAL; i <= OP_MATCHES; i++) {
 		if (str_eq(s, names[i])) {
+			p->scan.pos += s.len;
 			*ret_op = (enum operator)i;
 			return 0;
 		}

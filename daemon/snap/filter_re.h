@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-#define FILTER_RE_NEST_MAX   24   /* groups in groups; PCRE2 compiles them by recursion */
+#define FILTER_RE_NEST_MAX   16   /* groups in groups; PCRE2 compiles them by recursion */
 #define FILTER_RE_REPEAT_MAX 1000 /* {n,m}, nested ones multiplied; Go's own limit */
 
 /*

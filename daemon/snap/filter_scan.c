@@ -171,10 +171,8 @@ struct str scan_operator(struct scan *s)
 
 	skip_space(s);
 	op = (struct str){s->s.p + s->pos, 0};
-	while (is_one_of(scan_peek(s), "=!~")) {
-		s->pos++;
+	while (s->pos + op.len < s->s.len && is_one_of(op.p[op.len], "=!~"))
 		op.len++;
-	}
 	return op;
 }
 
