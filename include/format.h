@@ -9,6 +9,7 @@
  *   ROOT/snapshots/ID/   fs: the snapshot's own files (an overlay upper or lower directory)
  *                        work: overlay's work directory (of active snapshots)
  *   ROOT/trash/ID/       on its way out; nothing refers to it
+ *   ROOT/pool/ID/        empty fs and work, for a snapshot to come; nothing refers to it
  *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.
  *

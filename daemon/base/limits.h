@@ -18,7 +18,7 @@
 #define CANCEL_WARN_MS		 5000  /* a cancelled scope that lasts longer is logged */
 
 /* worker threads */
-#define WORK_QUEUE_MAX		 32768 /* jobs waiting in one pool */
+#define WORK_QUEUE_MAX		 32768 /* jobs of one pool, those that run too */
 #define WORK_THREADS_FS		 4
 #define WORK_THREADS_REAPER	 2
 
@@ -53,6 +53,9 @@
 #define FILTER_MAX		 KiB(16) /* bytes of one filter */
 #define REGEX_MATCH_STEPS_MAX	 100000
 #define USAGE_RETRIES		 3
+#define DIR_POOL_MAX		 1024 /* emptied directories that wait for a new snapshot */
+#define DIR_POOL_DIR_BYTES	 4096 /* a larger directory is not used again */
+#define DIR_POOL_SYNC_MS	 1000 /* after it, they are made durable if no commit has done it */
 
 /* store */
 #define KV_BLOCK_CACHE		 MiB(4)

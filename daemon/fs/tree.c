@@ -30,14 +30,18 @@ struct inode {
 	ino_t ino;
 };
 
+#define ENTRIES_BYTES 32768 /* read at once */
+
 struct walk {
-	int fd; /* of the level that is being worked on */
+	int fd;      /* of the level that is being worked on */
+	int root_fd; /* what the walk started from; the caller's */
 	struct level *level;
-	bool remove;
+	bool remove, keep_root;
 	const bool *stop;
 	struct tree_usage usage;
 	struct inode *linked; /* open addressing; ino 0 = free. Inodes of several names only */
 	size_t linked_n, linked_size;
+	char *entries; /* ENTRIES_BYTES */
 	struct err *err;
 };
 
@@ -102,7 +106,7 @@ static int count(struct walk *w, const struct stat *st)
 
 /* --- levels ----------------------------------------------------------------------------------- */
 
-static int entry(struct walk *w, const struct dirent *e)
+static int entry(struct walk *w, const struct dirent64 *e)
 {
 	struct stat st;
 
@@ -125,25 +129,22 @@ static int entry(struct walk *w, const struct dirent *e)
 
 static int read_entries(struct walk *w)
 {
-	auto_closedir DIR *d = NULL;
-	struct dirent *e;
-	int fd = openat(w->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	ssize_t n;
+	int r;
 
-	if (fd < 0)
-		return err_errno(w->err, -errno, "open directory");
-	d = fdopendir(fd);
-	if (!d) {
-		close(fd);
-		return err_set(w->err, -ENOMEM, "out of memory");
-	}
-	while ((errno = 0, e = readdir(d))) {
+	while ((n = getdents64(w->fd, w->entries, ENTRIES_BYTES)) > 0) {
 		if (w->stop && __atomic_load_n(w->stop, __ATOMIC_RELAXED))
 			return err_set(w->err, -ECANCELED, "cancelled");
-		r = entry(w, e);
-		if (r < 0)
-			return r;
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *e = (const void *)(w->entries + at);
+
+			r = entry(w, e);
+			if (r < 0)
+				return r;
+			at += e->d_reclen;
+		}
 	}
-	return errno ? err_errno(w->err, -errno, "read directory") : 0;
+	return n < 0 && errno != ENOENT ? err_errno(w->err, -errno, "read directory") : 0;
 }
 
 /* Enters name below the current directory. 0 also when it is gone. */
@@ -167,7 +168,8 @@ static int enter(struct walk *w, const char *name)
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;
 	w->level = l;
-	close(w->fd);
+	if (l->up)
+		close(w->fd);
 	w->fd = fd;
 	if (!w->remove)
 		count(w, &st);
@@ -187,16 +189,17 @@ static void level_pop(struct walk *w)
 static int leave(struct walk *w)
 {
 	struct level *up = w->level->up;
-	int fd = openat(w->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
+	int fd = up ? openat(w->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : w->root_fd;
 
 	if (fd < 0)
 		return err_errno(w->err, -errno, "open ..");
 	close(w->fd);
 	w->fd = fd;
-	if (fstat(fd, &st) < 0 || (up && (st.st_dev != up->dev || st.st_ino != up->ino)))
+	if (up && (fstat(fd, &st) < 0 || st.st_dev != up->dev || st.st_ino != up->ino))
 		return err_set(w->err, -EAGAIN, "a directory was moved meanwhile");
-	if (w->remove && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+	if (w->remove && (up || !w->keep_root) && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 &&
+	    errno != ENOENT)
 		return err_errno(w->err, -errno, "rmdir %s", w->level->name);
 	level_pop(w);
 	return 0;
@@ -207,9 +210,10 @@ static int walk_run(struct walk *w, int dirfd, const char *name)
 	const char *sub;
 	int r;
 
-	w->fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (w->fd < 0)
-		return err_errno(w->err, -errno, "open directory");
+	w->entries = malloc(ENTRIES_BYTES);
+	if (!w->entries)
+		return err_set(w->err, -ENOMEM, "out of memory");
+	w->fd = w->root_fd = dirfd;
 	r = enter(w, name);
 	while (r == 0 && w->level) {
 		if (w->level->next < w->level->names.len) {
@@ -222,8 +226,9 @@ static int walk_run(struct walk *w, int dirfd, const char *name)
 	}
 	while (w->level)
 		level_pop(w);
-	if (w->fd >= 0)
+	if (w->fd != dirfd)
 		close(w->fd);
+	free(w->entries);
 	free(w->linked);
 	return r;
 }
@@ -247,5 +252,12 @@ int tree_remove(int dirfd, const char *name, struct err *err)
 
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
+	return walk_run(&w, dirfd, name);
+}
+
+int tree_empty(int dirfd, const char *name, struct err *err)
+{
+	struct walk w = {.remove = true, .keep_root = true, .err = err};
+
 	return walk_run(&w, dirfd, name);
 }

@@ -26,4 +26,7 @@ int tree_usage(int dirfd, const char *name, const bool *stop, struct tree_usage 
 /* Removes name in dirfd and all below it. Not there: 0. */
 int tree_remove(int dirfd, const char *name, struct err *err) must_check;
 
+/* Removes what is below the directory name in dirfd. */
+int tree_empty(int dirfd, const char *name, struct err *err) must_check;
+
 #endif

@@ -307,6 +307,7 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 	uint64_t next;
 	int r;
 
+	m->pooled = pool_take(s);
 	r = work_run(s->fs, dirs_make_job, m);
 	if (r < 0)
 		return r;
@@ -464,13 +465,16 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 	auto_buf struct buf value = BUF_INIT;
 	struct record rec = {
 		.kind = SNAPSHOT_COMMITTED, .id = to->id, .labels = labels, .labels_n = labels_n};
-	struct meta_change c = {.sync_tree = s->options.sync};
+	struct meta_change c = {0};
 	int r = work_run(s->fs, usage_job, &u);
 
 	if (r < 0)
 		return err_wrap(err, r, "usage");
 	rec.size = to->size = u.usage.size;
 	rec.inodes = to->inodes = u.usage.inodes;
+	r = s->options.sync ? syncfs_run(&s->sync, err) : 0; /* files first, then the record */
+	if (r < 0)
+		return r;
 	rec.created_ns = rec.updated_ns = now_ns();
 	if (to->parent)
 		rec.parent = snap_name(to->parent);
@@ -786,17 +790,22 @@ static int snaps_init(struct snaps *s, struct loop *loop, const struct snaps_opt
 
 	s->loop = loop;
 	s->options = *options;
-	s->dir_fd = s->trash_fd = -1;
+	s->dir_fd = s->trash_fd = s->pool.fd = -1;
 	s->next_id = 1;
 	s->boot = boot_hash();
 	scope_init(&s->scope, loop);
 	waitq_init(&s->settled);
 	waitq_init(&s->trash_filled);
+	waitq_init(&s->pool_filled);
 	if (map_init(&s->map) < 0 || asprintf(&s->dir, "%s/snapshots", options->root) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = open_dir(options->root, "snapshots", &s->dir_fd, err);
 	if (r == 0)
 		r = open_dir(options->root, "trash", &s->trash_fd, err);
+	if (r == 0)
+		r = open_dir(options->root, "pool", &s->pool.fd, err);
+	if (r == 0)
+		r = syncfs_init(&s->sync, loop, s->dir_fd, err);
 	if (r == 0)
 		r = work_new(loop, "fs", WORK_THREADS_FS, &s->fs, err);
 	if (r == 0)
@@ -826,6 +835,8 @@ may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options
 	r = tree_fd < 0 ? err_errno(err, -errno, "dup")
 			: meta_new(loop, kv, tree_fd, &s->meta, err);
 	if (r == 0)
+		r = pool_start(s, err);
+	if (r == 0)
 		r = trash_start(s, err);
 	if (r < 0) {
 		snaps_free(s);
@@ -845,6 +856,7 @@ may_suspend void snaps_free(struct snaps *s)
 	scope_wait(&s->scope);
 	scope_fini(&s->scope);
 	meta_free(s->meta);
+	syncfs_fini(&s->sync);
 	work_free(s->fs);
 	work_free(s->reapers);
 	for (size_t i = 0; s->map.slots && i < s->map.size; i++) {
@@ -858,6 +870,8 @@ may_suspend void snaps_free(struct snaps *s)
 		close(s->dir_fd);
 	if (s->trash_fd >= 0)
 		close(s->trash_fd);
+	if (s->pool.fd >= 0)
+		close(s->pool.fd);
 	free(s->dir);
 	free(s);
 }

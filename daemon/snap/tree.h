@@ -9,7 +9,9 @@
 
 #include <inttypes.h>
 
+#include "base/limits.h"
 #include "base/map.h"
+#include "fs/syncfs.h"
 #include "loop/scope.h"
 #include "loop/work.h"
 #include "snap/snap.h"
@@ -33,6 +35,18 @@ struct snap {
 	bool broken;   /* its directory or parent is gone: no mounts */
 };
 
+/* Directories that can become a snapshot's by a rename: a ring, oldest first. */
+struct pool {
+	int fd; /* ROOT/pool */
+	bool has_flags;
+	uint32_t xflags, projid; /* of a new directory */
+	size_t first, n;
+	struct {
+		uint64_t id;   /* its name there */
+		uint64_t mark; /* of syncfs: usable once it is covered */
+	} dirs[DIR_POOL_MAX];
+};
+
 struct snaps {
 	struct loop *loop;
 	struct meta *meta;
@@ -46,6 +60,9 @@ struct snaps {
 	struct scope scope; /* the reaper */
 	struct waitq trash_filled;
 	bool trash_kicked;
+	struct syncfs sync;
+	struct pool pool;
+	struct waitq pool_filled;
 };
 
 /* A new element, not in the map; NULL = no memory. */
@@ -66,6 +83,7 @@ may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
 struct dirs_make {
 	struct snaps *s;
 	uint64_t id, parent_id; /* parent_id 0 = none */
+	uint64_t pooled;        /* from pool_take() */
 	bool active;
 	bool owned; /* uid, gid are given */
 	uid_t uid;
@@ -78,6 +96,18 @@ may_suspend int dirs_trash(struct snaps *s, uint64_t id, struct err *err);
 int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err);
 /* Removes the mark that a volatile mount leaves in the work directory. */
 may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err);
+
+/*
+ * pool.c: directories are used again. What the reaper has emptied goes there instead of being
+ * removed: making and removing directories is the dearest part of a short snapshot's life.
+ */
+/* 0 = none is ready. The directory is then the caller's. */
+uint64_t pool_take(struct snaps *s);
+void pool_put(struct snaps *s, uint64_t id);
+/* On a thread: empties name in dirfd and moves it into the pool. false: it is not fit for that. */
+bool pool_clean(struct snaps *s, int dirfd, const char *name);
+/* Starts the task that makes pooled directories usable when no commit does it. */
+int pool_start(struct snaps *s, struct err *err);
 
 /* trash.c */
 int trash_start(struct snaps *s, struct err *err);
