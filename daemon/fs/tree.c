@@ -192,7 +192,7 @@ static int leave(struct walk *w)
 	struct stat st;
 	int fd = up ? openat(w->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : w->root_fd;
 
-	if (fd < 0)
+	if (up && fd < 0)
 		return err_errno(w->err, -errno, "open ..");
 	close(w->fd);
 	w->fd = fd;

@@ -65,6 +65,8 @@ struct snaps {
 	struct waitq pool_filled;
 };
 
+/* --- tree.c --- */
+
 /* A new element, not in the map; NULL = no memory. */
 struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id);
 void snap_link(struct snaps *s, struct snap *sn, struct snap *parent);
@@ -75,6 +77,27 @@ static inline struct str snap_name(const struct snap *sn)
 {
 	return sn->node.key;
 }
+
+/* What was under way with sn has ended. */
+void snap_settle(struct snaps *s, struct snap *sn);
+/* The snapshot of that name once nothing is under way with it; *ret NULL = there is none.
+ * -ECANCELED. */
+may_suspend int snap_settled(struct snaps *s, struct str name, struct snap **ret, struct err *err);
+/* Two names settled at the same moment. */
+may_suspend int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a, struct str b,
+			      struct snap **ret_b, struct err *err);
+
+int snap_not_found(struct str name, struct err *err); /* -ENOENT */
+int snap_name_check(struct str name, const char *what, struct err *err);
+int labels_check(const struct label *labels, size_t n, struct err *err);
+
+#define LABEL_UIDMAP STR("containerd.io/snapshot/uidmapping")
+#define LABEL_GIDMAP STR("containerd.io/snapshot/gidmapping")
+bool has_idmap(const struct label *labels, size_t n);
+
+int64_t wall_now_ns(void); /* CLOCK_REALTIME */
+void change_put(struct meta_change *c, struct str name, const struct buf *value);
+void change_del(struct meta_change *c, struct str name);
 
 /* load.c: before anything else runs. */
 may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
