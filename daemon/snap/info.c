@@ -96,8 +96,8 @@ static int update_labels(const struct record *old, const struct label *labels, s
 
 	if (!out)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (paths_n)
-		memcpy(out, old->labels, (n = old->labels_n) * sizeof(*out));
+	for (; paths_n && n < old->labels_n; n++)
+		out[n] = old->labels[n];
 	for (size_t i = 0; i < paths_n || (i == 0 && !paths_n); i++) {
 		if (!paths_n || str_eq(paths[i], STR("labels"))) {
 			n = 0;
@@ -135,7 +135,7 @@ may_suspend int snaps_update(struct snaps *s, struct str key, const struct label
 			     struct arena *a, struct snap_info *ret, struct err *err)
 {
 	struct snap_info info = {0};
-	struct snap *sn;
+	struct snap *sn = NULL;
 	int r = labels_check(labels, labels_n, err);
 
 	if (r == 0 && paths_n > LABELS_MAX)

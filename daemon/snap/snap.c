@@ -210,7 +210,7 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 {
 	struct dirs_make m = {.s = s, .active = kind == SNAPSHOT_ACTIVE, .err = err};
 	struct str uid = {0}, gid = {0};
-	struct snap *sn, *p, *there;
+	struct snap *sn, *p = NULL, *there = NULL;
 	int r = snap_name_check(key, "key", err);
 
 	if (r == 0)
@@ -347,7 +347,7 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, struct str parent,
 			     const struct label *labels, size_t labels_n, struct err *err)
 {
-	struct snap *there, *sn, *p = NULL, *to;
+	struct snap *there = NULL, *sn = NULL, *p = NULL, *to;
 	int r = snap_name_check(name, "name", err);
 
 	if (r == 0)
