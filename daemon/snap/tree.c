@@ -54,11 +54,6 @@ void snap_settle(struct snaps *s, struct snap *sn)
 	waitq_wake_all(&s->settled);
 }
 
-int snap_not_found(struct str name, struct err *err)
-{
-	return err_set(err, -ENOENT, "snapshot " STR_FMT " does not exist", STR_ARG(name));
-}
-
 /* The snapshot of that name once nothing is under way with it; *ret NULL = there is none. */
 may_suspend int snap_settled(struct snaps *s, struct str name, struct snap **ret, struct err *err)
 {

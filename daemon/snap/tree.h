@@ -87,7 +87,11 @@ may_suspend int snap_settled(struct snaps *s, struct str name, struct snap **ret
 may_suspend int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a, struct str b,
 			      struct snap **ret_b, struct err *err);
 
-int snap_not_found(struct str name, struct err *err); /* -ENOENT */
+static inline int snap_not_found(struct str name, struct err *err)
+{
+	return err_set(err, -ENOENT, "snapshot " STR_FMT " does not exist", STR_ARG(name));
+}
+
 int snap_name_check(struct str name, const char *what, struct err *err);
 int labels_check(const struct label *labels, size_t n, struct err *err);
 
