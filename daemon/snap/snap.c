@@ -365,6 +365,7 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 		r = commit_check(name, there, key, sn, parent, p, err);
 	if (r < 0)
 		return r;
+	require(sn); /* by commit_check */
 	to = snap_new(name, SNAPSHOT_COMMITTED, sn->id);
 	if (!to)
 		return err_set(err, -ENOMEM, "out of memory");
