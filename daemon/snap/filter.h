@@ -28,7 +28,7 @@
 #include "base/str.h"
 #include "store/label.h"
 
-#define FILTER_STACK_MAX KiB(32) /* a task has 64 KiB */
+#define FILTER_STACK_MAX KiB(36) /* a task has 64 KiB */
 
 struct filter;
 

@@ -417,6 +417,7 @@ static void test_stack(void **state)
 	assert_int_equal(match_deep(most / 2, "", "(?i:(", ")+)", ""), 1);
 	assert_int_equal(match_deep(most, "", "(a|b", ")", ""), 1);
 	assert_int_equal(match_deep(most, "", "([ab]|[^c]?|\\\\d|a{1,3}", "){0,1}", ""), 1);
+	assert_int_equal(match_deep(most, "", "(b*(?i)*(?i)*(?i)*", ")", ""), 1);
 	assert_int_equal(match_deep(most + 1, "", "(", ")", ""), 0);
 	assert_int_equal(match_deep(5000, "", "(", ")", ""), 0);
 	assert_int_equal(match_deep(100, "", "a*(?i)*", "", "*"), 1);
