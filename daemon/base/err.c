@@ -8,6 +8,13 @@
 
 #include "base/banned.h"
 
+static const char *describe(int code)
+{
+	const char *desc = strerrordesc_np(-code);
+
+	return desc ? desc : "unknown error";
+}
+
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -35,7 +42,7 @@ int err_errno(struct err *err, int code, const char *fmt, ...)
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
 	n = strlen(err->text);
-	snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerrordesc_np(-code));
+	snprintf(err->text + n, sizeof(err->text) - n, ": %s", describe(code));
 	return code;
 }
 
@@ -60,12 +67,7 @@ int err_wrap(struct err *err, int code, const char *fmt, ...)
 
 const char *err_text(struct err *err, int code)
 {
-	const char *desc;
-
-	if (err && err->text[0])
-		return err->text;
-	desc = strerrordesc_np(-code);
-	return desc ? desc : "unknown error";
+	return err && err->text[0] ? err->text : describe(code);
 }
 
 noreturn void bug_(const char *file, int line, const char *what)
