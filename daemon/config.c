@@ -276,7 +276,8 @@ static int set_flags(struct config *c, int argc, char **argv, bool *ret_named, s
 		if (flag == '?' && optopt >= ' ')
 			return err_set(err, -EINVAL, "-%c is not a flag", optopt);
 		if (flag == '?')
-			return err_set(err, -EINVAL, "%s is not a flag, or takes no value", argv[optind - 1]);
+			return err_set(err, -EINVAL, "%s is not a flag, or takes no value",
+				       argv[optind - 1]);
 		r = set_flag(c, flag, optarg, err);
 		if (r < 0)
 			return r;

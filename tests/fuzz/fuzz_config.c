@@ -28,7 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config_init(&c);
 	if (config_parse(&c, "f", (const char *)data, size, &err) < 0) {
 		require(err.code == -EINVAL);
-		require(strncmp(err.text, "f:", 2) == 0 && err.text[2] >= '1' && err.text[2] <= '9');
+		require(strncmp(err.text, "f:", 2) == 0 && err.text[2] >= '1' &&
+			err.text[2] <= '9');
 	} else {
 		require(err.code == 0 && err.text[0] == 0);
 	}

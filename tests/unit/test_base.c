@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* base/: growing bytes, arenas with a cap, strings, UTF-8, lists, errors. Map and log: own files. */
+/* base/: growing bytes, arenas with a cap, strings, UTF-8, lists, errors. Map and log: own files.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -220,8 +221,8 @@ static void test_str(void **state)
 
 static void test_str_order(void **state)
 {
-	static const struct str sorted[] = {{"", 0},	   {"\0", 1},   {"\0\0", 2}, {"a", 1},
-					    {"a\0", 2},	   {"aa", 2},   {"ab", 2},   {"b", 1},
+	static const struct str sorted[] = {{"", 0},     {"\0", 1},   {"\0\0", 2}, {"a", 1},
+					    {"a\0", 2},  {"aa", 2},   {"ab", 2},   {"b", 1},
 					    {"\x7f", 1}, {"\x80", 1}, {"\xff", 1}};
 
 	(void)state;
@@ -237,8 +238,8 @@ static void test_str_order(void **state)
 
 static void test_str_u64(void **state)
 {
-	static const char *const bad[] = {"",   " 1", "1 ", "+1",  "-1", "0x1", "1a",
-					  "a1", ".",  "1_0", "\xd9\xa1"};
+	static const char *const bad[] = {"",   " 1", "1 ", "+1",  "-1",      "0x1",
+					  "1a", "a1", ".",  "1_0", "\xd9\xa1"};
 	uint64_t v = 77;
 
 	(void)state;
@@ -289,8 +290,8 @@ static void test_utf8_short(void **state)
 
 		s[0] = (char)(v >> 16), s[1] = (char)(v >> 8), s[2] = (char)v;
 		c = utf8_get((struct str){s, 3}, 0, &width);
-		if (c < 0 ? width != 1 : utf8_put(again, (uint32_t)c) != width ||
-						memcmp(s, again, width) != 0)
+		if (c < 0 ? width != 1
+			  : utf8_put(again, (uint32_t)c) != width || memcmp(s, again, width) != 0)
 			fail_msg("%06x", v);
 		if (c < 0 && (unsigned char)s[0] < 0x80)
 			fail_msg("%06x", v);
@@ -300,10 +301,23 @@ static void test_utf8_short(void **state)
 static void test_utf8_bad(void **state)
 {
 	static const char *const bad[] = {
-		"\x80",		    "\xbf",	    "\xc0\x80",		"\xc1\xbf",
-		"\xc2",		    "\xc2\x41",	    "\xe0\x80\x80",	"\xe0\x9f\xbf",
-		"\xed\xa0\x80",     "\xef\xbf",	    "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf",
-		"\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xf8\x88\x80\x80\x80", "\xfe", "\xff",
+		"\x80",
+		"\xbf",
+		"\xc0\x80",
+		"\xc1\xbf",
+		"\xc2",
+		"\xc2\x41",
+		"\xe0\x80\x80",
+		"\xe0\x9f\xbf",
+		"\xed\xa0\x80",
+		"\xef\xbf",
+		"\xf0\x80\x80\x80",
+		"\xf0\x8f\xbf\xbf",
+		"\xf4\x90\x80\x80",
+		"\xf5\x80\x80\x80",
+		"\xf8\x88\x80\x80\x80",
+		"\xfe",
+		"\xff",
 	};
 	char text[16];
 

@@ -140,7 +140,8 @@ static void test_dotted_keys(void **state)
 	auto_config struct config c;
 
 	(void)state;
-	assert_int_equal(parse(&c, "snapshot.sync = false\n\"snapshot\".'volatile' = true", NULL), 0);
+	assert_int_equal(parse(&c, "snapshot.sync = false\n\"snapshot\".'volatile' = true", NULL),
+			 0);
 	assert_false(c.snapshot.sync);
 	assert_true(c.snapshot.volatile_upper);
 	assert_null(c.address);
@@ -148,7 +149,8 @@ static void test_dotted_keys(void **state)
 
 static void test_flags_beat_the_file(void **state)
 {
-	static const char text[] = "root = '/r'\nstate = '/s'\naddress = '/a'\nlog_level = 'warn'\n";
+	static const char text[] =
+		"root = '/r'\nstate = '/s'\naddress = '/a'\nlog_level = 'warn'\n";
 	auto_config struct config c, d;
 	struct err err = ERR_INIT;
 
@@ -182,7 +184,7 @@ static void test_actions(void **state)
 
 static void test_usage_names_every_flag(void **state)
 {
-	static const char *const names[] = {"--root",	   "--state",	"--address", "--config",
+	static const char *const names[] = {"--root",      "--state",   "--address", "--config",
 					    "--log-level", "--version", "--help"};
 
 	(void)state;
@@ -230,14 +232,20 @@ static void test_wrong_types(void **state)
 {
 	static const struct {
 		const char *key, *want;
-	} keys[] = {{"root", "a string"},	       {"state", "a string"},
-		    {"address", "a string"},	       {"log_level", "a string"},
-		    {"snapshot.volatile", "a boolean"}, {"snapshot.sync", "a boolean"},
+	} keys[] = {{"root", "a string"},
+		    {"state", "a string"},
+		    {"address", "a string"},
+		    {"log_level", "a string"},
+		    {"snapshot.volatile", "a boolean"},
+		    {"snapshot.sync", "a boolean"},
 		    {"snapshot.upperdir_label", "a boolean"}};
 	static const struct {
 		const char *value, *is;
-	} values[] = {{"1", "an integer"},   {"1.5", "a float"},  {"1979-05-27", "a date"},
-		      {"true", "a boolean"}, {"'/a'", "a string"}};
+	} values[] = {{"1", "an integer"},
+		      {"1.5", "a float"},
+		      {"1979-05-27", "a date"},
+		      {"true", "a boolean"},
+		      {"'/a'", "a string"}};
 	char text[80], message[120];
 
 	(void)state;

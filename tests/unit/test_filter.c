@@ -343,7 +343,7 @@ static void test_slow_expressions(void **state)
 
 /* What a run of parsing and matching needs of a stack is read off a painted one. */
 #define STACK_BYTES KiB(512)
-#define PAINT	    0xa5
+#define PAINT       0xa5
 
 struct deep {
 	struct buf filter;

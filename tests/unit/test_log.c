@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Log lines: levels, head, journal, and that no text from outside forges, hides or breaks a line. */
+/* Log lines: levels, head, journal, and that no text from outside forges, hides or breaks a line.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,7 +137,9 @@ static void test_values_do_no_harm(void **state)
 			    "a key=\"x?2024 error worker: forged\" end=1\n");
 	assert_string_equal(logged("\r\t\x01\x1f\x7f"), "a key=\"?????\" end=1\n");
 	assert_string_equal(logged("\x1b[2J"), "a key=\"?[2J\" end=1\n");
-	assert_string_equal(logged("\xc2\x9b" "2J"), "a key=\"??2J\" end=1\n"); /* CSI in one */
+	assert_string_equal(logged("\xc2\x9b"
+				   "2J"),
+			    "a key=\"??2J\" end=1\n");                        /* CSI in one */
 	assert_string_equal(logged("\xe2\x80\xa8"), "a key=\"???\" end=1\n"); /* line separator */
 	assert_string_equal(logged("\xff\xc3"), "a key=\"??\" end=1\n");
 	assert_string_equal(logged("\xed\xa0\x80"), "a key=\"???\" end=1\n");

@@ -116,9 +116,9 @@ static void test_grow_and_drain(void **state)
 
 static void test_any_bytes_are_keys(void **state)
 {
-	static const struct str keys[] = {{"", 0},	{"\0", 1},  {"\0\0", 2}, {"a", 1},
-					  {"a\0", 2},	{"\xff", 1}, {"abcdefgh", 8},
-					  {"abcdefgh\0", 9}, {"abcdefg", 7}};
+	static const struct str keys[] = {{"", 0},         {"\0", 1},         {"\0\0", 2},
+					  {"a", 1},        {"a\0", 2},        {"\xff", 1},
+					  {"abcdefgh", 8}, {"abcdefgh\0", 9}, {"abcdefg", 7}};
 	struct map_node nodes[array_size(keys)];
 	struct map m;
 
@@ -204,7 +204,7 @@ static void test_maps_have_their_own_seeds(void **state)
 	map_fini(&b);
 }
 
-/* The vectors of the paper's appendix and of the reference code: key 00 01 … 0f, text 00 01 …. */
+/* Vectors of the reference code: key 00 01 … 0f, text 00 01 …. */
 static void test_siphash(void **state)
 {
 	static const struct {

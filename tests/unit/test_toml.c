@@ -70,9 +70,9 @@ static void refuses_str(struct str text, const char *message)
 	buf_fini(&seen);
 }
 
-#define takes(text, events)	takes_str(STR(text), events)
-#define refuses(text, message)	refuses_str(STR(text), "f.toml:" message)
-#define value(word, is)		takes("k = " word "\n", "|k=" is ";")
+#define takes(text, events)     takes_str(STR(text), events)
+#define refuses(text, message)  refuses_str(STR(text), "f.toml:" message)
+#define value(word, is)         takes("k = " word "\n", "|k=" is ";")
 #define no_value(word, message) refuses("\nk = " word "\n", "2: " message)
 
 static void test_layout(void **state)
@@ -216,13 +216,13 @@ static void test_numbers(void **state)
 
 static void test_other_words(void **state)
 {
-	static const char *const floats[] = {"1.5",   "-0.0", "1e5",    "1E-5", "6.02e+23",
-					     "1_0.0_1", "inf",  "+inf",   "-nan", "1e05"};
+	static const char *const floats[] = {"1.5",     "-0.0", "1e5",  "1E-5", "6.02e+23",
+					     "1_0.0_1", "inf",  "+inf", "-nan", "1e05"};
 	static const char *const dates[] = {"1979-05-27", "1979-05-27T07:32:00Z",
 					    "1979-05-27 07:32:00.999-07:00", "07:32:00"};
 	static const char *const bad[] = {"1.", "1.e5", "1e", "1e+", "1.5.5", "1._5", "1e5.0"};
-	static const char *const none[] = {"",      "True", "yes",  "_1",   "+",   ".5",
-					   "-true", "e5",   "Inf",  "info", "nil", "#"};
+	static const char *const none[] = {"",      "True", "yes", "_1",   "+",   ".5",
+					   "-true", "e5",   "Inf", "info", "nil", "#"};
 	char text[80], message[80];
 
 	(void)state;
@@ -237,7 +237,8 @@ static void test_other_words(void **state)
 	for (size_t i = 0; i < array_size(bad) + array_size(none); i++) {
 		bool number = i < array_size(bad);
 
-		snprintf(text, sizeof(text), "k = %s\n", number ? bad[i] : none[i - array_size(bad)]);
+		snprintf(text, sizeof(text), "k = %s\n",
+			 number ? bad[i] : none[i - array_size(bad)]);
 		snprintf(message, sizeof(message), "f.toml:1: %s",
 			 number ? "bad number" : "expected a value");
 		refuses_str(str_of(text), message);
@@ -257,7 +258,9 @@ static void test_bytes(void **state)
 	refuses("a = 1\n# \xff\n", "2: not valid UTF-8");
 	refuses("a = \"\xc3\"", "1: not valid UTF-8");
 	refuses("a = \"\xed\xa0\x80\"", "1: not valid UTF-8");
-	refuses("\xef\xbb\xbf""a = 1", "1: expected a key"); /* no byte order mark in TOML 1.0 */
+	refuses("\xef\xbb\xbf"
+		"a = 1",
+		"1: expected a key"); /* no byte order mark in TOML 1.0 */
 	refuses("a = 1\0", "1: control character");
 	refuses("\0", "1: expected a key");
 	refuses("# \x01\n", "1: control character");
@@ -324,10 +327,10 @@ static void test_long_messages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout),	     cmocka_unit_test(test_names),
-		cmocka_unit_test(test_tables),	     cmocka_unit_test(test_twice),
-		cmocka_unit_test(test_strings),	     cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_other_words),  cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_layout),         cmocka_unit_test(test_names),
+		cmocka_unit_test(test_tables),         cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_strings),        cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_other_words),    cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_callee_refuses), cmocka_unit_test(test_large),
 		cmocka_unit_test(test_long_messages),
 	};
