@@ -341,6 +341,38 @@ static void test_slow_expressions(void **state)
 	}
 }
 
+/* PCRE2 walks through the ranges of a caseless class: a filter of these took it 12 s. */
+static void test_caseless_ranges_are_bounded(void **state)
+{
+	static const char *const items[] = {"\\\\W", "\\\\x{80}-\\\\x{10ffff}", "[:^ascii:]"};
+	auto_buf struct buf b = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < array_size(items); i++) {
+		double start = seconds();
+
+		b.len = 0;
+		assert_int_equal(buf_printf(&b, "name~=/(?i)["), 0);
+		for (int n = 0; n < 10; n++)
+			assert_int_equal(buf_printf(&b, "%s", items[i]), 0);
+		assert_int_equal(buf_printf(&b, "]/"), 0);
+		assert_int_equal(match_str((struct str){(char *)b.data, b.len}, STR("é")), 1);
+		b.len -= 2;
+		while (b.len < FILTER_MAX - 32)
+			assert_int_equal(buf_printf(&b, "%s", items[i]), 0);
+		assert_int_equal(buf_printf(&b, "]/"), 0);
+		assert_int_equal(match_str((struct str){(char *)b.data, b.len}, STR("é")), -EINVAL);
+		assert_true(seconds() - start < 0.5);
+	}
+	/* over all expressions of a list */
+	b.len = 0;
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(buf_printf(&b, "%sname~=/(?i)\\\\W/", i ? "," : ""), 0);
+	assert_int_equal(match_str((struct str){(char *)b.data, b.len}, STR("é")), -EINVAL);
+	b.len = strlen("name~=/(?i)\\\\W/,") * 10 - 1;
+	assert_int_equal(match_str((struct str){(char *)b.data, b.len}, STR("é")), 1);
+}
+
 /* What a run of parsing and matching needs of a stack is read off a painted one. */
 #define STACK_BYTES KiB(512)
 #define PAINT       0xa5
@@ -431,12 +463,18 @@ static void test_stack(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lists),       cmocka_unit_test(test_what_containerd_sends),
-		cmocka_unit_test(test_fields),      cmocka_unit_test(test_values),
-		cmocka_unit_test(test_bad),         cmocka_unit_test(test_error_text),
-		cmocka_unit_test(test_expressions), cmocka_unit_test(test_not_re2),
-		cmocka_unit_test(test_limits),      cmocka_unit_test(test_slow_expressions),
+		cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_what_containerd_sends),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_error_text),
+		cmocka_unit_test(test_expressions),
+		cmocka_unit_test(test_not_re2),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_slow_expressions),
 		cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_caseless_ranges_are_bounded),
 	};
 
 	return cmocka_run_group_tests_name("filter", tests, NULL, NULL);
