@@ -198,6 +198,8 @@ static void test_bad_flags(void **state)
 	refuses_args("--bogus is not a flag, or takes no value", "--bogus");
 	refuses_args("--help=1 is not a flag, or takes no value", "--help=1");
 	refuses_args("-x is not a flag", "-x");
+	refuses_args("-\xc3 is not a flag", "-é");
+	refuses_args("-x is not a flag", "-xy");
 	refuses_args("--root needs a value", "--root");
 	refuses_args("unexpected argument more", "more");
 	refuses_args("unexpected argument --root", "--", "--root");

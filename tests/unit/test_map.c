@@ -6,9 +6,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "base/err.h"
@@ -172,6 +176,55 @@ static void test_one_chain(void **state)
 	map_fini(&m);
 }
 
+/* Two keys with one hash: the bytes decide. */
+static void test_equal_hashes(void **state)
+{
+	auto_free struct element *e = elements_new(2);
+	struct map m;
+
+	(void)state;
+	assert_int_equal(map_init(&m), 0);
+	map_put(&m, &e[1].node);
+	map_del(&m, &e[1].node);
+	e[0].node.hash = e[1].node.hash;
+	m.slots[e[0].node.hash & (m.size - 1)] = &e[0].node; /* as map_put would */
+	assert_null(find(&m, e[1].name));
+	map_put(&m, &e[1].node);
+	assert_ptr_equal(find(&m, e[1].name), &e[1]);
+	map_fini(&m);
+}
+
+static void delete_what_is_not_there(void)
+{
+	struct map_node in = {.key = STR("a")}, out = {.key = STR("b")};
+	struct rlimit none = {0, 0};
+	struct map m;
+
+	setrlimit(RLIMIT_CORE, &none);
+	signal(SIGABRT, SIG_DFL);
+	dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+	if (map_init(&m) == 0) {
+		map_put(&m, &in);
+		out.hash = in.hash;
+		map_del(&m, &out);
+	}
+}
+
+static void test_del_of_a_stranger(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		delete_what_is_not_there();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 /* What collides in one map does not in the next: the hash is keyed. */
 static void test_maps_have_their_own_seeds(void **state)
 {
@@ -239,6 +292,8 @@ int main(void)
 		cmocka_unit_test(test_grow_and_drain),
 		cmocka_unit_test(test_any_bytes_are_keys),
 		cmocka_unit_test(test_one_chain),
+		cmocka_unit_test(test_equal_hashes),
+		cmocka_unit_test(test_del_of_a_stranger),
 		cmocka_unit_test(test_maps_have_their_own_seeds),
 		cmocka_unit_test(test_siphash),
 	};
