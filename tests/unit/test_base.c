@@ -159,6 +159,22 @@ static void test_arena_cap(void **state)
 	assert_null(arena_alloc(&a, 900));
 }
 
+/* All of the cap can be had, in one piece and in many. */
+static void test_arena_up_to_the_cap(void **state)
+{
+	auto_arena struct arena a;
+
+	(void)state;
+	arena_init(&a, 8000);
+	assert_non_null(arena_alloc(&a, 8000));
+	assert_null(arena_alloc(&a, 1));
+	arena_fini(&a);
+	for (int i = 0; i < 8000 / 16; i++)
+		assert_non_null(arena_alloc(&a, 16));
+	assert_int_equal(a.used, 8000);
+	assert_null(arena_alloc(&a, 1));
+}
+
 static void test_arena_none(void **state)
 {
 	auto_arena struct arena a;
@@ -187,7 +203,7 @@ static void test_arena_without_a_cap(void **state)
 static void test_arena_text(void **state)
 {
 	auto_arena struct arena a;
-	char long_text[9001];
+	char long_text[9001], *text;
 
 	(void)state;
 	arena_init(&a, MiB(1));
@@ -197,6 +213,10 @@ static void test_arena_text(void **state)
 	assert_string_equal(arena_strndup(&a, NULL, 0), "");
 	assert_memory_equal(arena_strndup(&a, "a\0b", 3), "a\0b", 4);
 	assert_string_equal(arena_printf(&a, "%s-%d", "a", 5), "a-5");
+	assert_string_equal(arena_printf(&a, "%s", ""), "");
+	text = arena_printf(&a, "%016d", 1); /* its NUL has a place of its own */
+	memset(arena_alloc(&a, 16), 'x', 16);
+	assert_string_equal(text, "0000000000000001");
 	assert_string_equal(arena_printf(&a, "%s", long_text), long_text);
 }
 
@@ -328,7 +348,7 @@ static void test_utf8_bad(void **state)
 		assert_false(str_utf8(str_of(text)));
 	}
 	assert_true(str_utf8((struct str){NULL, 0}));
-	assert_true(str_utf8(STR("a\0é日😀")));
+	assert_true(str_utf8(STR("a\0é日😀\0a")));
 	assert_false(str_utf8((struct str){"é", 1}));
 }
 
@@ -483,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_buf_consume),
 		cmocka_unit_test(test_arena_is_aligned_and_apart),
 		cmocka_unit_test(test_arena_cap),
+		cmocka_unit_test(test_arena_up_to_the_cap),
 		cmocka_unit_test(test_arena_none),
 		cmocka_unit_test(test_arena_without_a_cap),
 		cmocka_unit_test(test_arena_text),
