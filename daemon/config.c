@@ -273,10 +273,11 @@ static int set_flags(struct config *c, int argc, char **argv, bool *ret_named, s
 	while ((flag = getopt_long(argc, argv, ":", flags, NULL)) != -1) {
 		if (flag == ':')
 			return err_set(err, -EINVAL, "%s needs a value", argv[optind - 1]);
-		if (flag == '?' && optopt >= ' ')
+		if (flag == '?' && (unsigned char)optopt >= ' ')
 			return err_set(err, -EINVAL, "-%c is not a flag", optopt);
 		if (flag == '?')
-			return err_set(err, -EINVAL, "%s is not a flag, or takes no value", argv[optind - 1]);
+			return err_set(err, -EINVAL, "%s is not a flag, or takes no value",
+				       argv[optind - 1]);
 		r = set_flag(c, flag, optarg, err);
 		if (r < 0)
 			return r;

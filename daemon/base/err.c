@@ -8,6 +8,13 @@
 
 #include "base/banned.h"
 
+static const char *describe(int code)
+{
+	const char *desc = strerrordesc_np(-code);
+
+	return desc ? desc : "unknown error";
+}
+
 void err_set_(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -34,7 +41,7 @@ void err_errno_(struct err *err, int code, const char *fmt, ...)
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
 	n = strlen(err->text);
-	snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerrordesc_np(-code));
+	snprintf(err->text + n, sizeof(err->text) - n, ": %s", describe(code));
 }
 
 void err_wrap_(struct err *err, int code, const char *fmt, ...)
@@ -57,12 +64,7 @@ void err_wrap_(struct err *err, int code, const char *fmt, ...)
 
 const char *err_text(struct err *err, int code)
 {
-	const char *desc;
-
-	if (err && err->text[0])
-		return err->text;
-	desc = strerrordesc_np(-code);
-	return desc ? desc : "unknown error";
+	return err && err->text[0] ? err->text : describe(code);
 }
 
 noreturn void bug_(const char *file, int line, const char *what)
