@@ -64,8 +64,9 @@ func (c client) prepare(key, parent string, labels map[string]string) error {
 	return err
 }
 
-func (c client) commit(name, key string) error {
-	_, err := c.Commit(soon(), &snapshots.CommitSnapshotRequest{Name: name, Key: key}, grpc.WaitForReady(true))
+func (c client) commit(name, key string, labels map[string]string) error {
+	_, err := c.Commit(soon(), &snapshots.CommitSnapshotRequest{Name: name, Key: key, Labels: labels},
+		grpc.WaitForReady(true))
 	return err
 }
 
@@ -93,14 +94,14 @@ func (c client) list() []string {
 
 func (c client) fill(prefix string, n, labelBytes int) {
 	labels := map[string]string{}
-	for ; labelBytes > 0; labelBytes -= 4000 {
-		labels["containerd.io/snapshot/"+strconv.Itoa(labelBytes)] = strings.Repeat("v", 4000)
+	if labelBytes > 0 {
+		labels["containerd.io/snapshot/test"] = strings.Repeat("v", labelBytes)
 	}
 	for i := 0; i < n; i++ {
 		name := prefix + strconv.Itoa(i)
 		check(c.prepare("active-"+name, "", labels))
 		fmt.Println("active-" + name)
-		check(c.commit(name, "active-"+name))
+		check(c.commit(name, "active-"+name, labels))
 		fmt.Println("-active-" + name)
 		fmt.Println(name)
 	}
@@ -137,7 +138,7 @@ func (c client) load(prefix string, seconds int) {
 				err := c.prepare("active-"+name, "", nil)
 				say(err, "active-"+name)
 				if err == nil {
-					err = c.commit(name, "active-"+name)
+					err = c.commit(name, "active-"+name, nil)
 					say(err, name, "-active-"+name)
 				}
 				if err == nil && i%4 == 0 {
@@ -210,7 +211,7 @@ func main() {
 		}
 		check(c.prepare(arg(2), parent, nil))
 	case "commit":
-		check(c.commit(arg(2), arg(3)))
+		check(c.commit(arg(2), arg(3), nil))
 	case "remove":
 		check(c.remove(arg(2)))
 	case "stat":
