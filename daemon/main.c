@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "api/snapshots.h"
@@ -179,13 +180,22 @@ may_suspend static int signal_task(void *arg)
 	return 0;
 }
 
-/* A store that has failed comes back by a new start, once the disk takes data again. */
+/* Opening the database writes tables and logs. */
+static bool room_to_open(const char *root)
+{
+	struct statvfs v;
+
+	return statvfs(root, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize >= KV_OPEN_FREE_MIN;
+}
+
+/* A store that has failed comes back by a new start, once the disk takes data again. Until then this
+ * worker answers reads; one that cannot open the database would not. */
 may_suspend static int restart_task(void *arg)
 {
 	struct daemon *d = arg;
 
 	while (task_sleep_ms(RESTART_CHECK_MS) == 0) {
-		if (snaps_want_restart(d->snaps)) {
+		if (snaps_want_restart(d->snaps) && room_to_open(d->config->root)) {
 			log_warn("restart reason=\"the store failed and the disk works again\"");
 			stop(d, 1);
 			break;

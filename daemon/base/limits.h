@@ -59,6 +59,7 @@
 #define KV_WRITE_BUFFER		 MiB(4)
 #define KV_OPEN_FILES_MAX	 64
 #define KV_REOPEN_TIMEOUT_MS	 5000 /* after a failed write the database is opened again for so long */
+#define KV_OPEN_FREE_MIN	 MiB(32) /* free space before a failed database is opened again */
 #define COMMIT_GROUP_MAX	 1024 /* changes in one synced write */
 
 /* keeper */

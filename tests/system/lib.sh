@@ -55,8 +55,10 @@ cleanup() {
 	set +e
 	if ((status != 0 && status != 77)); then
 		for dir in "$T"/log*; do
-			echo "--- end of $dir" >&2
-			tail -n 30 "$dir" >&2
+			echo "--- $dir" >&2
+			sed -n "1,20p" "$dir" >&2
+			echo ... >&2
+			tail -n 15 "$dir" >&2
 		done
 	fi
 	for pid in "${pids[@]}"; do

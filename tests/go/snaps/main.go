@@ -92,6 +92,18 @@ func (c client) list() []string {
 	}
 }
 
+// say prints what was acknowledged. Of a change whose answer was an error the outcome is open: then
+// its names are said to be so ("?NAME").
+func say(err error, names ...string) error {
+	for _, s := range names {
+		if err != nil {
+			s = "?" + strings.TrimPrefix(s, "-")
+		}
+		fmt.Println(s)
+	}
+	return err
+}
+
 func (c client) fill(prefix string, n, labelBytes int) {
 	labels := map[string]string{}
 	if labelBytes > 0 {
@@ -99,34 +111,25 @@ func (c client) fill(prefix string, n, labelBytes int) {
 	}
 	for i := 0; i < n; i++ {
 		name := prefix + strconv.Itoa(i)
-		check(c.prepare("active-"+name, "", labels))
-		fmt.Println("active-" + name)
-		check(c.commit(name, "active-"+name, labels))
-		fmt.Println("-active-" + name)
-		fmt.Println(name)
+		check(say(c.prepare("active-"+name, "", labels), "active-"+name))
+		check(say(c.commit(name, "active-"+name, labels), "-active-"+name, name))
 	}
 }
 
-// load is a client that does not give up. Of a change whose answer was an error the outcome is open:
-// its names are said to be so ("?NAME").
+// load is a client that does not give up.
 func (c client) load(prefix string, seconds int) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	acks, errs := 0, 0
-	say := func(err error, yes ...string) {
+	count := func(err error, names ...string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
 			errs++
-			for _, s := range yes {
-				fmt.Println("?" + strings.TrimPrefix(s, "-"))
-			}
-			return
+		} else {
+			acks++
 		}
-		acks++
-		for _, s := range yes {
-			fmt.Println(s)
-		}
+		return say(err, names...)
 	}
 	until := time.Now().Add(time.Duration(seconds) * time.Second)
 	for w := 0; w < 8; w++ {
@@ -135,14 +138,12 @@ func (c client) load(prefix string, seconds int) {
 			defer wg.Done()
 			for i := 0; time.Now().Before(until); i++ {
 				name := fmt.Sprintf("%s%d-%d", prefix, w, i)
-				err := c.prepare("active-"+name, "", nil)
-				say(err, "active-"+name)
+				err := count(c.prepare("active-"+name, "", nil), "active-"+name)
 				if err == nil {
-					err = c.commit(name, "active-"+name, nil)
-					say(err, name, "-active-"+name)
+					err = count(c.commit(name, "active-"+name, nil), name, "-active-"+name)
 				}
 				if err == nil && i%4 == 0 {
-					say(c.remove(name), "-"+name)
+					count(c.remove(name), "-"+name)
 				}
 				if err != nil {
 					time.Sleep(20 * time.Millisecond)
@@ -209,11 +210,11 @@ func main() {
 		if len(args) > 3 {
 			parent = args[3]
 		}
-		check(c.prepare(arg(2), parent, nil))
+		check(say(c.prepare(arg(2), parent, nil), arg(2)))
 	case "commit":
-		check(c.commit(arg(2), arg(3), nil))
+		check(say(c.commit(arg(2), arg(3), nil), arg(2), "-"+arg(3)))
 	case "remove":
-		check(c.remove(arg(2)))
+		check(say(c.remove(arg(2)), "-"+arg(2)))
 	case "stat":
 		_, err := c.Stat(soon(), &snapshots.StatSnapshotRequest{Key: arg(2)}, grpc.WaitForReady(true))
 		check(err)
