@@ -35,9 +35,10 @@ struct keeper {
 	int (*worker)(const struct config *config, const struct worker_fds *fds);
 	int lock_fd, listen_fd, signal_fd, ready_fd; /* ready_fd: read end */
 	pid_t pid;                                   /* 0 = none */
-	bool stopping, was_ready;
+	bool stopping, own_socket;
+	bool was_ready, ever_ready;               /* this worker, any worker */
 	uint64_t started_ms, restart_ms, kill_ms; /* 0 = not set */
-	unsigned backoff_ms;
+	unsigned failures;                        /* workers in a row that did not last */
 	int exit_code;
 };
 
@@ -140,6 +141,7 @@ static int listen_on(struct keeper *k, struct err *err)
 	umask(old);
 	if (r == 0 && listen(k->listen_fd, LISTEN_BACKLOG) < 0)
 		r = -errno;
+	k->own_socket = r == 0;
 	return r < 0 ? err_errno(err, r, "listen at %s", addr.sun_path) : 0;
 }
 
@@ -213,9 +215,29 @@ static void worker_start(struct keeper *k)
 	}
 }
 
+/* The first failure costs nothing; one after the other is given more and more time. */
+static unsigned backoff_ms(unsigned failures)
+{
+	unsigned ms = BACKOFF_MS_MIN;
+
+	if (failures < 2)
+		return 0;
+	while (--failures > 1 && ms < WORKER_BACKOFF_MAX_MS)
+		ms *= 2;
+	return ms < WORKER_BACKOFF_MAX_MS ? ms : WORKER_BACKOFF_MAX_MS;
+}
+
+static void give_up(struct keeper *k, const char *why)
+{
+	log_error("giving up reason=\"%s\"", why);
+	k->stopping = true;
+	k->exit_code = 1;
+}
+
 static void worker_ended(struct keeper *k, int status)
 {
 	uint64_t lived = now_ms() - k->started_ms;
+	unsigned pause;
 
 	k->pid = 0;
 	if (k->stopping) {
@@ -223,24 +245,19 @@ static void worker_ended(struct keeper *k, int status)
 		return;
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_REFUSED) {
-		k->stopping = true;
-		k->exit_code = 1;
+		give_up(k, "the worker says that a restart would not help");
 		return;
 	}
-	if (lived >= WORKER_STABLE_MS || (k->was_ready && k->backoff_ms == 0)) {
-		k->backoff_ms = 0;
-		k->restart_ms = now_ms();
-	} else {
-		k->backoff_ms = k->backoff_ms ? k->backoff_ms * 2 : BACKOFF_MS_MIN;
-		if (k->backoff_ms > WORKER_BACKOFF_MAX_MS)
-			k->backoff_ms = WORKER_BACKOFF_MAX_MS;
-		k->restart_ms = now_ms() + k->backoff_ms;
-	}
-	log_error("worker ended %s=%d after_ms=%llu restart_in_ms=%u",
+	k->failures = k->was_ready && lived >= WORKER_STABLE_MS ? 0 : k->failures + 1;
+	k->was_ready = false;
+	pause = backoff_ms(k->failures);
+	k->restart_ms = now_ms() + pause;
+	log_error("worker ended %s=%d after_ms=%llu failures=%u restart_in_ms=%u",
 		  WIFSIGNALED(status) ? "signal" : "exit",
 		  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
-		  (unsigned long long)lived, k->backoff_ms);
-	k->was_ready = false;
+		  (unsigned long long)lived, k->failures, pause);
+	if (!k->ever_ready && k->failures >= WORKER_START_TRIES)
+		give_up(k, "no worker has become ready");
 }
 
 static void on_ready(struct keeper *k)
@@ -251,8 +268,7 @@ static void on_ready(struct keeper *k)
 		log_info("ready address=%s root=%s worker=%d", k->config->address, k->config->root,
 			 k->pid);
 		sd_notify(0, "READY=1");
-		k->was_ready = true;
-		k->backoff_ms = 0;
+		k->was_ready = k->ever_ready = true;
 	}
 	close(k->ready_fd);
 	k->ready_fd = -1;
@@ -341,6 +357,7 @@ int keeper_run(const struct config *config,
 	}
 	worker_start(&k);
 	keep(&k);
-	unlink(config->address);
+	if (k.own_socket)
+		unlink(config->address);
 	return k.exit_code;
 }

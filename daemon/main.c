@@ -3,6 +3,7 @@
  * firstlightd: arguments and settings, the keeper, and in its child the worker: wiring and the
  * order of start and shutdown. The only file that knows all modules.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "api/snapshots.h"
@@ -61,25 +63,16 @@ static int format_write(int root_fd, struct err *err)
 	return 0;
 }
 
-/* Reads the version before anything else is opened; a new root gets one. */
-static int format_check(const char *root, struct err *err)
+/* 0: a version that is known here; -ENOENT: none yet; -ENOTSUP, -EINVAL: not to be touched. */
+static int format_read(int root_fd, const char *root, struct err *err)
 {
-	auto_close int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	auto_close int fd = -1;
+	auto_close int fd = openat(root_fd, "format", O_RDONLY | O_CLOEXEC);
 	char text[64] = "";
 	unsigned version;
-	struct stat st;
 	char end;
 
-	if (root_fd < 0)
-		return err_errno(err, -errno, "open %s", root);
-	fd = openat(root_fd, "format", O_RDONLY | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT) {
-		if (fstatat(root_fd, "db", &st, 0) == 0)
-			return err_set(err, -EINVAL,
-				       "%s has a database but no format file: not touched", root);
-		return format_write(root_fd, err);
-	}
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
 		return err_errno(err, -errno, "read %s/format", root);
 	if (sscanf(text, "firstlight %u%c", &version, &end) != 2 || end != '\n')
@@ -89,6 +82,62 @@ static int format_check(const char *root, struct err *err)
 			       "%s was written by a newer firstlight (format %u; this one knows "
 			       "%d): not touched",
 			       root, version, FORMAT_VERSION);
+	return 0;
+}
+
+/* Reads the version before anything else is opened; a new root gets one. */
+static int format_check(const char *root, struct err *err)
+{
+	auto_close int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+	int r;
+
+	if (root_fd < 0)
+		return err_errno(err, -errno, "open %s", root);
+	r = format_read(root_fd, root, err);
+	if (r != -ENOENT)
+		return r;
+	if (fstatat(root_fd, "db", &st, 0) == 0)
+		return err_set(err, -EINVAL, "%s has a database but no format file: not touched",
+			       root);
+	return format_write(root_fd, err);
+}
+
+/* Before the keeper writes its lock file: is the root one that must not be touched? */
+static bool format_refused(const char *root, struct err *err)
+{
+	auto_close int root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = root_fd < 0 ? 0 : format_read(root_fd, root, err);
+
+	return r == -ENOTSUP || r == -EINVAL;
+}
+
+/*
+ * RocksDB makes a new database where CURRENT is missing, and the directories of all snapshots would
+ * be trash then. Without any snapshot there is nothing to lose: the first start was cut short.
+ */
+static int database_check(const char *root, const char *db, struct err *err)
+{
+	auto_closedir DIR *dir = NULL;
+	struct dirent *e;
+	char path[4096 + 16];
+
+	snprintf(path, sizeof(path), "%s/CURRENT", db);
+	if (access(path, F_OK) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return err_errno(err, -errno, "look for %s", path);
+	snprintf(path, sizeof(path), "%s/snapshots", root);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? 0 : err_errno(err, -errno, "open %s", path);
+	while ((e = readdir(dir))) {
+		if (e->d_name[0] != '.')
+			return err_set(err, -EBADMSG,
+				       "%s has snapshots, but its database has lost its "
+				       "file CURRENT: not touched",
+				       root);
+	}
 	return 0;
 }
 
@@ -131,13 +180,22 @@ may_suspend static int signal_task(void *arg)
 	return 0;
 }
 
-/* A store that has failed comes back by a new start, once the disk takes data again. */
+/* Opening the database writes tables and logs. */
+static bool room_to_open(const char *root)
+{
+	struct statvfs v;
+
+	return statvfs(root, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize >= KV_OPEN_FREE_MIN;
+}
+
+/* A store that has failed comes back by a new start, once the disk takes data again. Until then this
+ * worker answers reads; one that cannot open the database would not. */
 may_suspend static int restart_task(void *arg)
 {
 	struct daemon *d = arg;
 
 	while (task_sleep_ms(RESTART_CHECK_MS) == 0) {
-		if (snaps_want_restart(d->snaps)) {
+		if (snaps_want_restart(d->snaps) && room_to_open(d->config->root)) {
 			log_warn("restart reason=\"the store failed and the disk works again\"");
 			stop(d, 1);
 			break;
@@ -186,6 +244,12 @@ may_suspend static int serve(struct daemon *d, struct err *err)
 	return 0;
 }
 
+/* Of a start that failed. What is damaged or too new does not heal by itself. */
+static int exit_code_of(int r)
+{
+	return r == -ENOTSUP || r == -EINVAL || r == -EBADMSG ? WORKER_REFUSED : 1;
+}
+
 may_suspend static int worker_main(void *arg)
 {
 	struct daemon *d = arg;
@@ -204,9 +268,7 @@ may_suspend static int worker_main(void *arg)
 	grpc_server_free(d->server);
 	snaps_free(d->snaps);
 	scope_fini(&d->scope);
-	if (r == -ENOTSUP)
-		return WORKER_REFUSED;
-	return r < 0 ? 1 : d->exit_code;
+	return r < 0 ? exit_code_of(r) : d->exit_code;
 }
 
 /* Many connections and iterators: as many descriptors as the system allows. */
@@ -221,45 +283,47 @@ static void raise_limits(void)
 	mallopt(M_ARENA_MAX, 2); /* few threads, little memory */
 }
 
+static int prepare(struct daemon *d, struct err *err)
+{
+	const char *root = d->config->root;
+	char db[4096];
+	int r;
+
+	snprintf(db, sizeof(db), "%s/db", root);
+	r = format_check(root, err);
+	if (r == 0)
+		r = mount_probe(root, &d->features, err);
+	if (r == 0 && mkdir(db, 0700) < 0 && errno != EEXIST)
+		r = err_errno(err, -errno, "mkdir %s", db);
+	if (r == 0)
+		r = database_check(root, db, err);
+	if (r < 0)
+		return r;
+	log_info("kernel overlay=%d index_off=%d userxattr=%d volatile=%d idmap=%d why=\"%s\"",
+		 d->features.overlay, d->features.index_off, d->features.userxattr,
+		 d->features.volatile_upper, d->features.idmap, d->features.why);
+	r = loop_new(&d->loop, err);
+	if (r == -ENOSYS || r == -EPERM || r == -EACCES)
+		return err_wrap(err, -ENOTSUP, "no event loop");
+	return r < 0 ? r : kv_rocks_open(db, &d->kv, err);
+}
+
 static int worker(const struct config *config, const struct worker_fds *fds)
 {
 	struct daemon d = {.config = config, .fds = fds};
 	struct err err = ERR_INIT;
-	char db[4096];
 	int r;
 
 	log_init(config->log_level, "worker");
 	umask(0);
 	raise_limits();
-	snprintf(db, sizeof(db), "%s/db", config->root);
-	r = format_check(config->root, &err);
-	if (r == -ENOTSUP || r == -EINVAL) {
-		log_error("refused error=\"%s\"", err_text(&err, r));
-		return WORKER_REFUSED;
-	}
-	if (r == 0)
-		r = mount_probe(config->root, &d.features, &err);
-	if (r == 0 && mkdir(db, 0700) < 0 && errno != EEXIST)
-		r = err_errno(&err, -errno, "mkdir %s", db);
-	if (r == 0) {
-		log_info("kernel overlay=%d index_off=%d userxattr=%d volatile=%d idmap=%d "
-			 "why=\"%s\"",
-			 d.features.overlay, d.features.index_off, d.features.userxattr,
-			 d.features.volatile_upper, d.features.idmap, d.features.why);
-		r = loop_new(&d.loop, &err);
-		if (r < 0) {
-			log_error("refused error=\"%s\"", err_text(&err, r));
-			return WORKER_REFUSED;
-		}
-	}
-	if (r == 0)
-		r = kv_rocks_open(db, &d.kv, &err);
+	r = prepare(&d, &err);
 	if (r < 0) {
 		log_error("cannot start error=\"%s\"", err_text(&err, r));
-		loop_free(d.loop);
-		return r == -ENOTSUP ? WORKER_REFUSED : 1;
+		r = exit_code_of(r);
+	} else {
+		r = loop_run(d.loop, worker_main, &d);
 	}
-	r = loop_run(d.loop, worker_main, &d);
 	loop_free(d.loop);
 	return r;
 }
@@ -281,6 +345,10 @@ int main(int argc, char **argv)
 	if (config.action == CONFIG_VERSION) {
 		puts("firstlightd " FIRSTLIGHT_VERSION);
 		return 0;
+	}
+	if (format_refused(config.root, &err)) {
+		fprintf(stderr, "firstlightd: %s\n", err.text);
+		return 1;
 	}
 	return keeper_run(&config, worker);
 }

@@ -379,30 +379,53 @@ may_suspend static enum grpc_code serve_update(struct grpc_call *call, void *arg
 	return code_of(r);
 }
 
+/* The next block as a message, which replaces what out holds. How many snapshots, 0 = the end. */
+may_suspend static int list_block(struct request *q, struct meta_walk *walk,
+				  const struct filter *filter, struct snap_info *infos,
+				  struct buf *out)
+{
+	auto_request struct request block; /* memory of one block */
+	Fl__ListResponse o = FL__LIST_RESPONSE__INIT;
+	Fl__Info *list[LIST_BLOCK];
+	size_t len;
+	int n;
+
+	request_init(&block, q->call, q->snaps, q->err);
+	block.arena.max = SIZE_MAX / 2; /* LIST_BLOCK records, each of bounded size */
+	n = snaps_walk_next(q->snaps, walk, filter, &block.arena, infos, q->err);
+	if (task_cancelled())
+		return err_errno(q->err, -ECANCELED, "list");
+	for (int i = 0; i < n; i++) {
+		list[i] = info_out(&block, &infos[i]);
+		if (!list[i])
+			return err_set(q->err, -ENOMEM, "out of memory");
+	}
+	if (n <= 0)
+		return n;
+	o.info = list;
+	o.n_info = (size_t)n;
+	len = protobuf_c_message_get_packed_size(&o.base);
+	out->len = 0;
+	if (buf_reserve(out, len) < 0)
+		return err_set(q->err, -ENOMEM, "out of memory");
+	out->len = protobuf_c_message_pack(&o.base, out->data);
+	return n;
+}
+
+/* While a client does not take the list, only its next message is kept. */
 may_suspend static int list_send(struct request *q, struct meta_walk *walk,
 				 const struct filter *filter, struct snap_info *infos)
 {
 	int n, r = 0;
 
-	do {
-		auto_request struct request block; /* memory of one block */
-		Fl__ListResponse o = FL__LIST_RESPONSE__INIT;
-		Fl__Info *out[LIST_BLOCK];
-
-		request_init(&block, q->call, q->snaps, q->err);
-		block.arena.max = SIZE_MAX / 2; /* LIST_BLOCK records, each of bounded size */
-		n = snaps_walk_next(q->snaps, walk, filter, &block.arena, infos, q->err);
-		for (int i = 0; i < n && r == 0; i++) {
-			out[i] = info_out(&block, &infos[i]);
-			if (!out[i])
-				r = err_set(q->err, -ENOMEM, "out of memory");
-		}
-		o.info = out;
-		o.n_info = n > 0 ? (size_t)n : 0;
-		if (n > 0 && r == 0)
-			r = answer(&block, &o.base);
-	} while (n > 0 && r == 0);
-	return n < 0 ? n : r;
+	while (r == 0 && (n = list_block(q, walk, filter, infos, &q->bytes)) != 0) {
+		if (n < 0)
+			return n;
+		r = grpc_send(q->call, q->bytes.data, q->bytes.len);
+		if (r < 0)
+			err_errno(q->err, r, "send the answer");
+	}
+	return r;
 }
 
 may_suspend static enum grpc_code serve_list(struct grpc_call *call, void *arg, struct err *err)

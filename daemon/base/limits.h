@@ -61,13 +61,13 @@
 #define KV_BLOCK_CACHE    MiB(4)
 #define KV_WRITE_BUFFER   MiB(4)
 #define KV_OPEN_FILES_MAX 64
-#define KV_REOPEN_TIMEOUT_MS                                                                       \
-	5000                  /* after a failed write the database is opened again for so long */
-#define COMMIT_GROUP_MAX 1024 /* changes in one synced write */
+#define KV_OPEN_FREE_MIN  MiB(32) /* free space before a failed database is opened again */
+#define COMMIT_GROUP_MAX  1024    /* changes in one synced write */
 
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000
 #define WORKER_STABLE_MS      10000 /* a worker that lived so long is restarted without delay */
+#define WORKER_START_TRIES    8     /* workers that never became ready, then the keeper ends */
 #define ROOT_LOCK_WAIT_MS     3000  /* for a predecessor that is just dying */
 
 /* configuration */

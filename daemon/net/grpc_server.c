@@ -372,6 +372,7 @@ may_suspend int grpc_server_run(struct grpc_server *server, int listen_fd)
 {
 	struct conn c;
 	bool told = false;
+	size_t refused = 0; /* in a row */
 	int r = 0;
 
 	while (r == 0) {
@@ -382,9 +383,12 @@ may_suspend int grpc_server_run(struct grpc_server *server, int listen_fd)
 		}
 		told = false;
 		r = serve(server, &c);
-		if (r < 0)
+		if (r < 0 && refused++ == 0)
 			log_warn("grpc connection refused: %s connections=%zu", strerrorname_np(-r),
 				 server->conn_count);
+		if (r == 0 && refused)
+			log_info("grpc connections are accepted again refused=%zu", refused);
+		refused = r < 0 ? refused : 0;
 		r = 0;
 	}
 	return r;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A gRPC peer for test_grpc_go.sh: `serve SOCKET` answers tests/go/grpcprobe, `call SOCKET` calls
- * it. Messages are raw bytes; numbers in them are 32 bits, big-endian.
+ * it, `callzip SOCKET` does so when its answers are compressed, `drain SOCKET PID` ends it in the
+ * middle of a call. Messages are raw bytes; numbers in them are 32 bits, big-endian.
  */
 #include <arpa/inet.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "loop/io.h"
 #include "loop/loop.h"
 #include "loop/scope.h"
@@ -143,6 +145,7 @@ static may_suspend int accept_task(void *arg)
 
 static may_suspend int serve(void *arg)
 {
+	char **args = arg;
 	struct err err = ERR_INIT;
 	struct server s;
 	struct scope scope;
@@ -151,10 +154,10 @@ static may_suspend int serve(void *arg)
 	auto_close int sig = -1;
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", (char *)arg);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", args[0]);
 	s.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(s.fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || listen(s.fd, 128) < 0) {
-		perror(arg);
+		perror(args[0]);
 		return 1;
 	}
 	if (grpc_server_new(loop_self(), methods, array_size(methods), NULL, &s.grpc, &err) < 0)
@@ -170,9 +173,9 @@ static may_suspend int serve(void *arg)
 		return 1;
 	scope_cancel(&scope);
 	scope_wait(&scope);
+	close(s.fd);
 	grpc_server_drain(s.grpc, 2000);
 	grpc_server_free(s.grpc);
-	close(s.fd);
 	fprintf(stderr, "stack=%zu cancelled=%u\n", task_stack_watermark(), cancelled);
 	return 0;
 }
@@ -255,9 +258,138 @@ static may_suspend int call_cancel(struct grpc_client *c)
 	return 0;
 }
 
+/* A message above our limit is refused, and the connection goes on. */
+static may_suspend int call_too_large(struct grpc_client *c)
+{
+	auto_buf struct buf msg = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct grpc_call *call;
+	uint32_t req[2] = {htonl(1), htonl((uint32_t)GRPC_MESSAGE_CLIENT_MAX + 1)};
+
+	check(grpc_call_start(c, "/echo.Echo/Stream", NULL, 0, 0, &call, &err) == 0);
+	check(grpc_send(call, req, sizeof(req)) == 0);
+	grpc_close_send(call);
+	check(grpc_recv(call, &msg) == -EMSGSIZE);
+	check(grpc_finish(call, &err) == GRPC_RESOURCE_EXHAUSTED);
+	return 0;
+}
+
+/* Metadata both ways: much there, and trailers below and above our limit. */
+static may_suspend int call_metadata(struct grpc_client *c)
+{
+	auto_buf struct buf resp = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct grpc_metadata md[GRPC_METADATA_MAX];
+	char value[1001];
+	uint32_t size;
+
+	memset(value, 'v', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	for (size_t i = 0; i < array_size(md); i++)
+		md[i] = (struct grpc_metadata){i ? "some-key" : "containerd-namespace", value};
+	check(grpc_unary(c, "/echo.Echo/Meta", md, array_size(md), 5000, "", 0, &resp, &err) ==
+	      GRPC_OK);
+	check(resp.len == 1000 && memcmp(resp.data, value, 1000) == 0);
+	size = htonl(15000);
+	check(grpc_unary(c, "/echo.Echo/Trailer", NULL, 0, 5000, &size, 4, &resp, &err) == GRPC_OK);
+	size = htonl(17000);
+	check(grpc_unary(c, "/echo.Echo/Trailer", NULL, 0, 5000, &size, 4, &resp, &err) != GRPC_OK);
+	return 0;
+}
+
+struct one_call {
+	struct grpc_client *client;
+	uint32_t ms;
+	enum grpc_code code;
+};
+
+static may_suspend int sleep_task(void *arg)
+{
+	auto_buf struct buf resp = BUF_INIT;
+	struct one_call *o = arg;
+	struct err err = ERR_INIT;
+	uint32_t ms = htonl(o->ms);
+
+	o->code = grpc_unary(o->client, "/echo.Echo/Sleep", NULL, 0, 0, &ms, 4, &resp, &err);
+	if (o->code != GRPC_OK)
+		fprintf(stderr, "sleep: %s\n", err.text);
+	return 0;
+}
+
+/* More calls than the server takes at once (Go: no limit; ours: CONNECTION_STREAMS_MAX). */
+static may_suspend int call_parallel(struct grpc_client *c)
+{
+	enum { CALLS = 1000 };
+	auto_free struct one_call *all = calloc(CALLS, sizeof(*all));
+	struct err err = ERR_INIT;
+	struct scope scope;
+
+	scope_init(&scope, loop_self());
+	for (size_t i = 0; i < CALLS; i++) {
+		all[i] = (struct one_call){c, 20, GRPC_UNKNOWN};
+		check(scope_spawn(&scope, sleep_task, all + i, NULL) == 0);
+	}
+	scope_wait(&scope);
+	for (size_t i = 0; i < CALLS; i++)
+		check(all[i].code == GRPC_OK);
+	return 0;
+}
+
+/* The server sends a PING after a second of silence, and ends when nobody answers it. */
+static may_suspend int call_keepalive(struct grpc_client *c)
+{
+	struct one_call one = {c, 3500, GRPC_UNKNOWN};
+	struct err err = ERR_INIT;
+
+	sleep_task(&one);
+	check(one.code == GRPC_OK);
+	return 0;
+}
+
+static may_suspend int drain(void *arg)
+{
+	char **args = arg;
+	struct err err = ERR_INIT;
+	struct grpc_client *c;
+	struct grpc_call *call;
+	struct one_call one = {.ms = 800};
+	struct scope scope;
+	uint64_t pid = 0;
+
+	check(str_u64(str_of(args[1]), &pid) == 0 && pid > 1);
+	check(grpc_dial(loop_self(), args[0], 5000, &c, &err) == 0);
+	one.client = c;
+	scope_init(&scope, loop_self());
+	check(scope_spawn(&scope, sleep_task, &one, NULL) == 0);
+	task_sleep_ms(200);
+	check(kill((pid_t)pid, SIGTERM) == 0);
+	task_sleep_ms(200);
+	check(!grpc_client_usable(c));
+	check(grpc_call_start(c, "/echo.Echo/Unary", NULL, 0, 0, &call, &err) == -ESHUTDOWN);
+	scope_wait(&scope);
+	check(one.code == GRPC_OK);
+	grpc_client_close(c);
+	return 0;
+}
+
+static may_suspend int callzip(void *arg)
+{
+	char **args = arg;
+	auto_buf struct buf resp = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct grpc_client *c;
+
+	check(grpc_dial(loop_self(), args[0], 5000, &c, &err) == 0);
+	check(grpc_unary(c, "/echo.Echo/Unary", NULL, 0, 5000, "hello", 5, &resp, &err) ==
+	      GRPC_UNIMPLEMENTED);
+	check(grpc_client_usable(c));
+	grpc_client_close(c);
+	return 0;
+}
+
 static may_suspend int measure(struct grpc_client *c)
 {
-	enum { CALLS = 20000 };
+	enum { CALLS = 5000 };
 	auto_buf struct buf resp = BUF_INIT;
 	struct err err = ERR_INIT;
 	uint64_t cpu = cpu_us(), us = clock_us();
@@ -274,34 +406,46 @@ static may_suspend int measure(struct grpc_client *c)
 
 static may_suspend int calls(void *arg)
 {
+	int (*const steps[])(struct grpc_client * c) = {
+		call_simple,   call_metadata, call_too_large, call_cancel,
+		call_parallel, call_simple,   measure,        call_keepalive,
+	};
+	char **args = arg;
 	struct err err = ERR_INIT;
 	struct grpc_client *c;
 	int r;
 
-	check(grpc_dial(loop_self(), arg, 5000, &c, &err) == 0);
-	r = call_simple(c);
-	if (r == 0)
-		r = call_stream(c, 50000, 100);
+	check(grpc_dial(loop_self(), args[0], 5000, &c, &err) == 0);
+	r = call_stream(c, 50000, 100);
 	if (r == 0)
 		r = call_stream(c, 1, (uint32_t)GRPC_MESSAGE_CLIENT_MAX);
-	if (r == 0)
-		r = call_cancel(c);
-	if (r == 0)
-		r = call_simple(c);
-	if (r == 0)
-		r = measure(c);
+	for (size_t i = 0; r == 0 && i < array_size(steps); i++)
+		r = steps[i](c);
+	check(grpc_client_usable(c));
 	grpc_client_close(c);
 	return r;
 }
 
 int main(int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		int args;
+		int (*fn)(void *arg);
+	} modes[] = {{"serve", 3, serve},
+		     {"call", 3, calls},
+		     {"callzip", 3, callzip},
+		     {"drain", 4, drain}};
 	struct err err = ERR_INIT;
 	struct loop *loop;
+	size_t i = 0;
 	int r;
 
-	if (argc != 3 || (strcmp(argv[1], "serve") != 0 && strcmp(argv[1], "call") != 0)) {
-		fprintf(stderr, "usage: grpc_echo serve|call SOCKET\n");
+	while (i < array_size(modes) &&
+	       (argc != modes[i].args || strcmp(argv[1], modes[i].name) != 0))
+		i++;
+	if (i == array_size(modes)) {
+		fprintf(stderr, "usage: grpc_echo serve|call|callzip SOCKET | drain SOCKET PID\n");
 		return 2;
 	}
 	log_init(LOG_LEVEL_INFO, "grpc_echo");
@@ -309,7 +453,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
-	r = loop_run(loop, argv[1][0] == 's' ? serve : calls, argv[2]);
+	r = loop_run(loop, modes[i].fn, argv + 2);
 	loop_free(loop);
 	return r;
 }

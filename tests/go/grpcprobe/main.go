@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // grpcprobe is Go's gRPC library as a peer for grpc_echo: `client SOCKET` calls our server,
-// `serve SOCKET` is called by our client, `bench SOCKET CALLS PARALLEL` measures our server.
+// `keepalive SOCKET` and `drain SOCKET PID` do so for longer, `serve SOCKET` and `servezip SOCKET` are called by our
+// client, `bench SOCKET CALLS PARALLEL` measures our server.
 package main
 
 import (
@@ -13,12 +14,17 @@ import (
 	"log"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -57,11 +63,11 @@ func check(ok bool, what string, v ...interface{}) {
 // --- client ---------------------------------------------------------------------------------------
 
 func dial(socket string, opts ...grpc.DialOption) *grpc.ClientConn {
-	opts = append(opts, grpc.WithInsecure(), grpc.WithBlock(),
+	opts = append([]grpc.DialOption{grpc.WithInsecure(), grpc.WithBlock(),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{}), grpc.MaxCallRecvMsgSize(64<<20)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return net.Dial("unix", socket)
-		}))
+		})}, opts...)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	cc, err := grpc.DialContext(ctx, "localhost", opts...)
@@ -100,6 +106,39 @@ func unary(cc *grpc.ClientConn) {
 	check(status.Code(err) == codes.Unimplemented, "compressed: %v", err)
 	_, err = call(ctx, cc, "None", nil)
 	check(status.Code(err) == codes.Unimplemented, "unknown method: %v", err)
+	check(strings.Contains(status.Convert(err).Message(), "/echo.Echo/None"), "unknown method: %v", err)
+}
+
+// The server's limit is 16 KiB of names and values.
+func metadatas(cc *grpc.ClientConn) {
+	for _, size := range []int{1, 100, 8000, 15000, 17000, 100000} {
+		ctx := metadata.AppendToOutgoingContext(context.Background(), "some-key", strings.Repeat("v", size))
+		resp, err := call(ctx, cc, "Unary", []byte("hello"))
+		if size < 16<<10 {
+			check(err == nil && string(resp) == "hello", "%d bytes of metadata: %v", size, err)
+		} else {
+			check(err != nil, "%d bytes of metadata are taken", size)
+		}
+	}
+}
+
+// large is one message of 16 MiB from the server, and the same a byte above this client's limit.
+func large(cc *grpc.ClientConn) {
+	for over := uint32(0); over < 2; over++ {
+		var msg []byte
+		s, err := cc.NewStream(context.Background(), &grpc.StreamDesc{ServerStreams: true}, "/echo.Echo/Stream",
+			grpc.MaxCallRecvMsgSize(16<<20))
+		check(err == nil, "large: %v", err)
+		req := numbers(1, 16<<20+over)
+		check(s.SendMsg(&req) == nil && s.CloseSend() == nil, "large: send")
+		err = s.RecvMsg(&msg)
+		if over == 0 {
+			check(err == nil && len(msg) == 16<<20, "large: %d %v", len(msg), err)
+			check(s.RecvMsg(&msg) == io.EOF, "large: end")
+		} else {
+			check(status.Code(err) == codes.ResourceExhausted, "above the limit: %v", err)
+		}
+	}
 }
 
 func failures(cc *grpc.ClientConn) {
@@ -152,6 +191,10 @@ func cancels(cc *grpc.ClientConn) {
 	time.Sleep(100 * time.Millisecond)
 	after, _ := stat(cc)
 	check(after == before+2, "%d handlers were cancelled", after-before)
+	ctx, cancel = context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+	_, err = call(ctx, cc, "Unary", nil)
+	check(status.Code(err) == codes.DeadlineExceeded, "past deadline: %v", err)
+	cancel()
 
 	// a stream that nobody reads is given up
 	ctx, cancel = context.WithCancel(context.Background())
@@ -163,10 +206,10 @@ func cancels(cc *grpc.ClientConn) {
 	check(err == nil, "after cancel: %v", err)
 }
 
-// The server's own deadline, with a client that does not watch it.
-func parallel(cc *grpc.ClientConn) {
+// parallel has more calls at once than one connection has streams.
+func parallel(cc *grpc.ClientConn, calls int) {
 	var wg sync.WaitGroup
-	for i := 0; i < 1000; i++ {
+	for i := 0; i < calls; i++ {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -177,19 +220,123 @@ func parallel(cc *grpc.ClientConn) {
 	wg.Wait()
 }
 
+// connections: each with a few calls and two streams of both directions.
+func connections(socket string, n int) {
+	var wg sync.WaitGroup
+	for i := 0; i < n; i++ {
+		wg.Add(1)
+		go func(i int) {
+			defer wg.Done()
+			cc := dial(socket)
+			defer cc.Close()
+			parallel(cc, 20)
+			for j := 0; j < 2; j++ {
+				s, msg := stream(context.Background(), cc, "Bidi"), []byte(nil)
+				for k := 0; k < 50; k++ {
+					req := numbers(uint32(i), uint32(j), uint32(k))
+					check(s.SendMsg(&req) == nil && s.RecvMsg(&msg) == nil && bytes.Equal(req, msg),
+						"connection %d", i)
+				}
+				check(s.CloseSend() == nil && s.RecvMsg(&msg) == io.EOF, "connection %d: end", i)
+			}
+		}(i)
+	}
+	wg.Wait()
+}
+
 func client(socket string) {
-	cc := dial(socket, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 2 * time.Second}))
+	cc := dial(socket)
 	unary(cc)
+	metadatas(cc)
 	failures(cc)
 	streams(cc)
+	large(cc)
 	cancels(cc)
-	parallel(cc)
-	if len(os.Args) > 3 { // longer than the client's keepalive time
-		_, err := call(context.Background(), cc, "Sleep", numbers(13000))
-		check(err == nil, "keepalive: %v", err)
-	}
+	parallel(cc, 1000)
+	connections(socket, 100)
+	parallel(cc, 1)
+	check(cc.GetState() == connectivity.Ready, "the first connection was lost")
 	cc.Close()
 	fmt.Println("client: all is well")
+}
+
+// pings are the two sides' PING frames, counted in what goes over the socket.
+type pings struct {
+	net.Conn
+	sent, acks int32
+}
+
+func (p *pings) Write(b []byte) (int, error) {
+	// the library writes a whole frame at once: 8 bytes, type 6, no flags, stream 0
+	atomic.AddInt32(&p.sent, int32(bytes.Count(b, []byte{0, 0, 8, 6, 0, 0, 0, 0, 0})))
+	return p.Conn.Write(b)
+}
+
+func (p *pings) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	atomic.AddInt32(&p.acks, int32(bytes.Count(b[:n], []byte{0, 0, 8, 6, 1, 0, 0, 0, 0})))
+	return n, err
+}
+
+// keepalivePings waits longer than the library's shortest keepalive time, in a call and without one.
+func keepalivePings(socket string) {
+	var wg sync.WaitGroup
+	for _, busy := range []bool{false, true} {
+		wg.Add(1)
+		go func(busy bool) {
+			defer wg.Done()
+			p := &pings{}
+			cc := dial(socket, grpc.WithKeepaliveParams(keepalive.ClientParameters{
+				Time: 10 * time.Second, Timeout: time.Second, PermitWithoutStream: true}),
+				grpc.WithContextDialer(func(ctx context.Context, _ string) (c net.Conn, err error) {
+					check(p.Conn == nil, "keepalive: the connection was lost")
+					p.Conn, err = net.Dial("unix", socket)
+					return p, err
+				}))
+			if busy {
+				_, err := call(context.Background(), cc, "Sleep", numbers(12500))
+				check(err == nil, "keepalive: %v", err)
+			} else {
+				time.Sleep(12500 * time.Millisecond)
+			}
+			parallel(cc, 1)
+			time.Sleep(200 * time.Millisecond) // the library pings when data comes, too
+			sent, acks := atomic.LoadInt32(&p.sent), atomic.LoadInt32(&p.acks)
+			check(sent > 0 && acks == sent, "keepalive: %d pings, %d answers", sent, acks)
+			cc.Close()
+		}(busy)
+	}
+	wg.Wait()
+	fmt.Println("keepalive: all is well")
+}
+
+// drain has calls in flight while the server is told to end.
+func drain(socket string, pid int) {
+	var wg sync.WaitGroup
+	cc := dial(socket)
+	s, msg := stream(context.Background(), cc, "Bidi"), []byte(nil)
+	req := []byte("before")
+	check(s.SendMsg(&req) == nil && s.RecvMsg(&msg) == nil, "drain: stream")
+	for i := 0; i < 20; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			_, err := call(context.Background(), cc, "Sleep", numbers(1000))
+			check(err == nil, "a call in flight: %v", err)
+		}()
+	}
+	time.Sleep(200 * time.Millisecond)
+	check(syscall.Kill(pid, syscall.SIGTERM) == nil, "kill %d", pid)
+	time.Sleep(200 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	_, err := call(ctx, cc, "Unary", nil)
+	cancel()
+	check(status.Code(err) == codes.Unavailable, "a call after GOAWAY: %v", err)
+	req = []byte("after")
+	check(s.SendMsg(&req) == nil && s.RecvMsg(&msg) == nil && string(msg) == "after", "an open stream goes on")
+	check(s.CloseSend() == nil && s.RecvMsg(&msg) == io.EOF, "an open stream ends well")
+	wg.Wait()
+	fmt.Println("drain: all is well")
 }
 
 func bench(socket string, calls, parallel int) {
@@ -229,6 +376,9 @@ func handle(_ interface{}, s grpc.ServerStream) error {
 		md, _ := metadata.FromIncomingContext(s.Context())
 		resp := []byte(md.Get("containerd-namespace")[0])
 		return s.SendMsg(&resp)
+	case "/echo.Echo/Trailer":
+		s.SetTrailer(metadata.Pairs("some-key", strings.Repeat("v", int(number(req, 0)))))
+		return s.SendMsg(&req)
 	case "/echo.Echo/Fail":
 		return status.Error(codes.Code(number(req, 0)), string(req[4:]))
 	case "/echo.Echo/Sleep":
@@ -251,12 +401,21 @@ func handle(_ interface{}, s grpc.ServerStream) error {
 	return status.Error(codes.Unimplemented, method)
 }
 
-func serve(socket string) {
+// The shortest keepalive time: a client that does not answer PINGs is dropped after two seconds.
+func serve(socket string, opts ...grpc.ServerOption) {
 	l, err := net.Listen("unix", socket)
 	check(err == nil, "%v", err)
-	srv := grpc.NewServer(grpc.CustomCodec(rawOld{}), grpc.UnknownServiceHandler(handle),
-		grpc.MaxSendMsgSize(64<<20), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{}))
-	log.Fatal(srv.Serve(l))
+	opts = append(opts, grpc.CustomCodec(rawOld{}), grpc.UnknownServiceHandler(handle),
+		grpc.MaxSendMsgSize(64<<20), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Second, Timeout: time.Second}))
+	srv := grpc.NewServer(opts...)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go func() {
+		<-term
+		srv.GracefulStop()
+	}()
+	check(srv.Serve(l) == nil, "serve")
 }
 
 type rawOld struct{ raw }
@@ -266,13 +425,20 @@ func (rawOld) String() string { return "raw" }
 func main() {
 	log.SetFlags(log.Lshortfile)
 	if len(os.Args) < 3 {
-		log.Fatal("usage: grpcprobe client SOCKET [long] | serve SOCKET | bench SOCKET CALLS PARALLEL")
+		log.Fatal("usage: grpcprobe client SOCKET | keepalive SOCKET | drain SOCKET PID | serve SOCKET | servezip SOCKET | bench SOCKET CALLS PARALLEL")
 	}
 	switch os.Args[1] {
 	case "client":
 		client(os.Args[2])
+	case "keepalive":
+		keepalivePings(os.Args[2])
+	case "drain":
+		pid, _ := strconv.Atoi(os.Args[3])
+		drain(os.Args[2], pid)
 	case "serve":
 		serve(os.Args[2])
+	case "servezip": // every answer is compressed
+		serve(os.Args[2], grpc.RPCCompressor(grpc.NewGZIPCompressor()))
 	case "bench":
 		calls, _ := strconv.Atoi(os.Args[3])
 		parallel, _ := strconv.Atoi(os.Args[4])
