@@ -153,8 +153,8 @@ static int read_entries(struct walk *w)
 }
 
 /*
- * A removal stays on the mount that it began on: what somebody has mounted below a snapshot (a shared
- * mount propagates there by itself) is not ours to delete.
+ * A removal stays on the mount that it began on: what somebody has mounted below a snapshot (a
+ * shared mount propagates there by itself) is not ours to delete.
  */
 static int open_sub(const struct walk *w, const char *name)
 {

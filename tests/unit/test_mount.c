@@ -160,9 +160,8 @@ static int on_overlay(void)
 	struct mount_features f;
 	char options[512];
 
-	if (chdir(root) < 0 || mkdir("l", 0700) + mkdir("u", 0700) + mkdir("w", 0700) +
-					       mkdir("m", 0700) !=
-				       0)
+	if (chdir(root) < 0 ||
+	    mkdir("l", 0700) + mkdir("u", 0700) + mkdir("w", 0700) + mkdir("m", 0700) != 0)
 		return 101;
 	snprintf(options, sizeof(options), "lowerdir=l,upperdir=u,workdir=w");
 	if (mount("overlay", "m", "overlay", 0, options) < 0)
@@ -259,8 +258,8 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_here),	 TEST(test_leftovers),	    TEST(test_no_root),
-		TEST(test_read_only),	 TEST(test_on_overlay),	    TEST(test_without_rights),
+		TEST(test_here),           TEST(test_leftovers),  TEST(test_no_root),
+		TEST(test_read_only),      TEST(test_on_overlay), TEST(test_without_rights),
 		TEST(test_user_namespace),
 	};
 

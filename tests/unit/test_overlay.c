@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Mount descriptions: the same as containerd's overlayfs snapshotter answers, and never more options
- * than a page holds after containerd has shortened them. */
+/* Mount descriptions: the same as containerd's overlayfs snapshotter answers, and never more
+ * options than a page holds after containerd has shortened them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,8 +61,8 @@ static void test_one_parent(void **state)
 	check(&s, "overlay overlay index=off,workdir=" DIR "/7/work,upperdir=" DIR
 		  "/7/fs,lowerdir=" DIR "/3/fs");
 	s.index_off = false;
-	check(&s, "overlay overlay workdir=" DIR "/7/work,upperdir=" DIR "/7/fs,lowerdir=" DIR
-		  "/3/fs");
+	check(&s,
+	      "overlay overlay workdir=" DIR "/7/work,upperdir=" DIR "/7/fs,lowerdir=" DIR "/3/fs");
 }
 
 static void test_many_parents(void **state)
@@ -125,8 +125,9 @@ static void test_idmapped_bind(void **state)
 }
 
 /*
- * What containerd hands to mount(2) (mount/mount_linux.go, Mount and compactLowerdirOption): options
- * of 3584 bytes or more, commas not counted, lose the common directory of the lower directories.
+ * What containerd hands to mount(2) (mount/mount_linux.go, Mount and compactLowerdirOption):
+ * options of 3584 bytes or more, commas not counted, lose the common directory of the lower
+ * directories.
  */
 static size_t mounted_len(const struct overlay_spec *s)
 {
@@ -184,7 +185,8 @@ static void test_page_of_options(void **state)
 	assert_true(taken > 1000);
 }
 
-/* The longest directory that a page takes with one parent, to the byte: nothing is shortened then. */
+/* The longest directory that a page takes with one parent, to the byte: nothing is shortened then.
+ */
 static void test_page_of_options_one_parent(void **state)
 {
 	const size_t rest = strlen("workdir=/7/work,upperdir=/7/fs,lowerdir=/3/fs");

@@ -143,7 +143,8 @@ static void test_links_and_holes(void **state)
 	assert_int_equal(linkat(dir, "t/full", dir, "t/again", 0), 0);
 	assert_int_equal(linkat(dir, "t/full", dir, "t/sub/again", 0), 0);
 	check_usage(size, 4);
-	assert_int_equal(linkat(dir, "t/full", dir, "outside", 0), 0); /* counts here all the same */
+	assert_int_equal(linkat(dir, "t/full", dir, "outside", 0),
+			 0); /* counts here all the same */
 	assert_int_equal(unlinkat(dir, "t/again", 0) + unlinkat(dir, "t/sub/again", 0), 0);
 	check_usage(size, 4);
 	remove_t();
@@ -444,12 +445,18 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_empty),	  TEST(test_links_and_holes),
-		TEST(test_many_links),	  TEST(test_all_types),
-		TEST(test_long_names),	  TEST(test_deep),
-		TEST(test_wide),	  TEST(test_stop),
-		TEST(test_immutable),	  TEST(test_remove_stops_at_mounts),
-		TEST(test_usage_while_moved), TEST(test_remove_while_moved_out),
+		TEST(test_empty),
+		TEST(test_links_and_holes),
+		TEST(test_many_links),
+		TEST(test_all_types),
+		TEST(test_long_names),
+		TEST(test_deep),
+		TEST(test_wide),
+		TEST(test_stop),
+		TEST(test_immutable),
+		TEST(test_remove_stops_at_mounts),
+		TEST(test_usage_while_moved),
+		TEST(test_remove_while_moved_out),
 	};
 
 	return cmocka_run_group_tests_name("tree", tests, NULL, NULL);

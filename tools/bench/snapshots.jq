@@ -51,6 +51,7 @@ def memory:
 	  "", "\("At rest" | left(38))  RSS MiB anon MiB  ms in \($all | map(select(.part == "idle"))[0].seconds) s   fds  threads  ready ms",
 	  row("firstlight, empty root"; "firstlight-empty"; "empty"),
 	  row("firstlight, empty, restarted"; "firstlight-empty"; "empty-restarted"),
+	  row("firstlight, its keeper"; "firstlight-empty"; "keeper"),
 	  row("firstlight, \($many), just filled"; "firstlight-many"; "filled"),
 	  row("firstlight, \($many), after the calls"; "firstlight-many"; "worked"),
 	  row("firstlight, \($many), restarted"; "firstlight-many"; "restarted"),

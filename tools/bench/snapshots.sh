@@ -24,7 +24,7 @@
 
 readonly CHAIN=10 FEW=100
 clients=(1 8 32 128)
-rounds=5 ops_rounds=3 seconds=4 warmup=1 many=100000 ops=30 idle_seconds=5
+rounds=5 ops_rounds=3 seconds=4 warmup=1 many=100000 ops=20 idle_seconds=5
 
 case "$*" in
 "") ;;
@@ -74,13 +74,14 @@ part_cycles() {
 
 # --- part 2: one call at a time, with few and with many snapshots present ----------------------
 
-# memory NAME STATE: a record of what the worker holds now.
+# memory NAME STATE [PID]: a record of what the worker (that process) holds now.
 memory() {
-	record "$(awk -v name="$1" -v state="$2" -v fds="$(find "/proc/${WORKER[$1]}/fd" -type l | wc -l)" '
+	local pid=${3:-${WORKER[$1]}}
+	record "$(awk -v name="$1" -v state="$2" -v fds="$(find "/proc/$pid/fd" -type l | wc -l)" '
 		/^(VmRSS|RssAnon|RssFile|Threads):/ { v[$1] = $2 }
 		END { printf "{\"part\":\"memory\",\"server\":\"%s\",\"state\":\"%s\",\"rss_kb\":%d,", name, state, v["VmRSS:"]
 		      printf "\"anon_kb\":%d,\"file_kb\":%d,\"threads\":%d,\"fds\":%d}", v["RssAnon:"],
-			v["RssFile:"], v["Threads:"], fds }' "/proc/${WORKER[$1]}/status")"
+			v["RssFile:"], v["Threads:"], fds }' "/proc/$pid/status")"
 }
 
 # fill_firstlight NAME COUNT: through the API, by many clients.
@@ -158,7 +159,10 @@ part_memory() {
 		restarted $kind-many $kind restarted
 		server_stop $kind-many
 		restarted $kind-empty $kind empty
-		[[ $kind != firstlight ]] || restarted $kind-empty $kind empty-restarted
+		if [[ $kind == firstlight ]]; then
+			restarted $kind-empty $kind empty-restarted
+			memory $kind-empty keeper "${PID[$kind-empty]}"
+		fi
 		server_stop $kind-empty
 	done
 }
