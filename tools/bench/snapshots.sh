@@ -13,7 +13,8 @@
 #   overlayfs   every change: two fdatasyncs of bbolt's file (pages, then root), one change at a time.
 #               The files of a layer are not synced (containerd 1.6). Remove deletes before it answers
 #               (async_remove is off, as in containerd's default configuration).
-# Neither syncs the directories that Prepare makes. firstlight makes them again after a power cut.
+# Neither syncs the directories that Prepare makes. firstlight makes them again after a power cut, and
+# uses emptied ones again after a syncfs of its own, in the background.
 #
 # The client has one connection, as containerd has, and shares the processors with the server.
 #
