@@ -7,9 +7,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -120,8 +122,11 @@ static int entry(struct walk *w, const struct dirent64 *e)
 	}
 	if (fstatat(w->fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_errno(w->err, -errno, "stat %s", e->d_name);
-	if (S_ISDIR(st.st_mode)) /* counted when it is entered */
-		return buf_append(&w->level->names, e->d_name, strlen(e->d_name) + 1);
+	if (S_ISDIR(st.st_mode)) { /* counted when it is entered */
+		if (buf_append(&w->level->names, e->d_name, strlen(e->d_name) + 1) < 0)
+			return err_set(w->err, -ENOMEM, "out of memory");
+		return 0;
+	}
 	if (w->remove)
 		return err_set(w->err, -EPERM, "unlink %s: not permitted", e->d_name);
 	return count(w, &st);
@@ -147,10 +152,28 @@ static int read_entries(struct walk *w)
 	return n < 0 && errno != ENOENT ? err_errno(w->err, -errno, "read directory") : 0;
 }
 
+/*
+ * A removal stays on the mount that it began on: what somebody has mounted below a snapshot (a
+ * shared mount propagates there by itself) is not ours to delete.
+ */
+static int open_sub(const struct walk *w, const char *name)
+{
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+			       .resolve = RESOLVE_NO_XDEV};
+	int fd;
+
+	if (w->remove && name[0] != '/') {
+		fd = (int)syscall(SYS_openat2, w->fd, name, &how, sizeof(how));
+		if (fd >= 0 || errno != ENOSYS) /* Linux 5.6 */
+			return fd;
+	}
+	return openat(w->fd, name, (int)how.flags);
+}
+
 /* Enters name below the current directory. 0 also when it is gone. */
 static int enter(struct walk *w, const char *name)
 {
-	int fd = openat(w->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = open_sub(w, name), r;
 	struct level *l;
 	struct stat st;
 
@@ -159,10 +182,13 @@ static int enter(struct walk *w, const char *name)
 			       ? 0
 			       : err_errno(w->err, -errno, "open %s", name);
 	l = calloc(1, sizeof(*l));
-	if (!l || fstat(fd, &st) < 0 || !(l->name = strdup(name))) {
+	r = !l || !(l->name = strdup(name)) ? -ENOMEM : fstat(fd, &st) < 0 ? -errno : 0;
+	if (r < 0) {
+		if (l)
+			free(l->name);
 		free(l);
 		close(fd);
-		return err_set(w->err, -ENOMEM, "out of memory");
+		return err_errno(w->err, r, "stat %s", name);
 	}
 	l->up = w->level;
 	l->dev = st.st_dev;
