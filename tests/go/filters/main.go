@@ -71,7 +71,7 @@ func word() string {
 func newSubject() *subject {
 	s := &subject{name: word(), parent: word(), kind: pick("active", "view", "committed"), labels: map[string]string{}}
 	for i := rnd.Intn(4); i > 0; i-- {
-		s.labels[pick("a", "b", "a.b", "containerd.io/snapshot.ref", "", "é", "x y")] = word()
+		s.labels[pick("a", "b", "a.b", "containerd.io/snapshot.ref", "", "é", "x y", "azAZ09_", "z")] = word()
 	}
 	return s
 }
@@ -110,7 +110,7 @@ func quoted(text, quote string) string {
 
 func field() string {
 	f := pick("kind", "name", "parent", "name", "labels.a", "labels.b", "labels.a.b", "labels", `labels.""`,
-		`labels."containerd.io/snapshot.ref"`, `labels."a.b"`, `labels."é"`, `"labels".a`, "other", "_1", "kind.x", "other.b")
+		`labels."containerd.io/snapshot.ref"`, `labels."a.b"`, `labels."é"`, `"labels".a`, "other", "_1", "kind.x", "other.b", "labels.azAZ09_", "labels.z", "Z.z9")
 	if chance(10) {
 		f = strings.Replace(f, ".", "."+space(), 1)
 	}
