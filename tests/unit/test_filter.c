@@ -250,6 +250,10 @@ static void test_expressions(void **state)
 	yes("other~=//");
 	no("name~=/^key/");
 	no("name~=/KEY/");
+	assert_int_equal(match_str(STR("name~=/^a{0}$/"), STR("a")), 0);
+	assert_int_equal(match_str(STR("name~=/^a{0,}$/"), STR("aa")), 1);
+	assert_int_equal(match_str(STR("name~=/^a*{$/"), STR("a{")), 1);
+	assert_int_equal(match_str(STR("name~=/^a{,2}$/"), STR("a{,2}")), 1);
 	assert_int_equal(match_str(STR("name~=/^b$/"), STR("a\nb")), 0);
 	assert_int_equal(match_str(STR("name~=/(?m)^b$/"), STR("a\nb\n")), 1);
 	assert_int_equal(match_str(STR("name~=/(?m)b\\\\n^$/"), STR("a\nb\n")), 1);

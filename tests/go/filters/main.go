@@ -80,7 +80,8 @@ func space() string {
 	if chance(90) {
 		return ""
 	}
-	return pick(" ", "  ", "\t", "\n", "\r", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u3000", "\u200b", "\u1680", "\u180e")
+	return pick(" ", "  ", "\t", "\n", "\r", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u3000", "\u200b", "\u1680", "\u180e",
+		"\u2000", "\u200a", "\u2028", "\u2029", "\u202f", "\u2030", "\u205f", "\u1fff", "\x1c", "\x08", "\x0e", "\ufeff")
 }
 
 func escape(quote string) string {
