@@ -62,6 +62,9 @@ func several(n int, piece func() string) string {
 
 // word is short and made of few letters, so that things match.
 func word() string {
+	if chance(30) {
+		return several(4, func() string { return pick("a", "b") })
+	}
 	return several(5, func() string {
 		return pick("a", "b", "c", "ab", "k", "s", "K", "S", "1", "-", "_", "/", ":", "=", ".", "é", "É", "ſ", "K", "\n",
 			" ", "Ω", "ω", "日", "\t", "\v", "\"", "\\", "x", "😀", "\u00a0", "a", "b", "sha256:ab")
@@ -140,6 +143,8 @@ func class() string {
 
 func atom(depth int) string {
 	switch n := rnd.Intn(100); {
+	case n < 25:
+		return pick("a", "b")
 	case n < 50:
 		return pick("a", "b", "c", "ab", "k", "s", "K", "1", "-", "/", "é", "Ω", "日", ":", "_", "x", "\n", " ", "😀")
 	case n < 60:
@@ -184,8 +189,11 @@ func expression(depth int) string {
 func value(s *subject, matches bool) string {
 	if matches && chance(95) {
 		re := expression(0)
-		if chance(10) {
+		switch {
+		case chance(10):
 			re = regexp.QuoteMeta(s.name)
+		case chance(30): // the whole value: repetitions are counted
+			re = pick("^(?:", "^(", `\A(?:`) + re + pick(")$", `)\z`)
 		}
 		return quoted(re, pick("/", "/", "|", `"`, "/", `'`))
 	}
