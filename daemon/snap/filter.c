@@ -32,7 +32,7 @@ struct selector {
 
 struct filter {
 	struct arena arena;
-	struct selector **ands; /* one per filter: selector.next; NULL matches all */
+	struct selector **ands;    /* one per filter: selector.next; NULL matches all */
 	size_t n, regexes, folded; /* folded: see filter_re */
 	pcre2_compile_context *compile;
 	pcre2_match_context *match;

@@ -41,8 +41,8 @@ struct filter_subject {
 
 /*
  * Compiles n filters; nothing of exprs is kept. -EINVAL with "filter N, byte M: cause" for a filter
- * that is not valid and for what exceeds FILTERS_MAX, FILTER_MAX and FILTER_RE_FOLD_MAX; -ENOMEM. Needs up to
- * FILTER_STACK_MAX bytes of stack when there are expressions.
+ * that is not valid and for what exceeds FILTERS_MAX, FILTER_MAX and FILTER_RE_FOLD_MAX; -ENOMEM.
+ * Needs up to FILTER_STACK_MAX bytes of stack when there are expressions.
  */
 int filter_parse(struct filter **ret, const struct str *exprs, size_t n, struct err *err);
 
