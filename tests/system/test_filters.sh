@@ -12,5 +12,5 @@ for program in "$build/go/filters" "$build/tests/filter_oracle"; do
 done
 for s in 1 "$seed"; do
 	echo "seed $s"
-	"$build/go/filters" gen "$s" "${FILTER_CASES:-400000}" | "$build/tests/filter_oracle"
+	"$build/go/filters" gen "$s" "${FILTER_CASES:-200000}" | "$build/tests/filter_oracle"
 done

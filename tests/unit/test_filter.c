@@ -205,13 +205,32 @@ static void test_bad(void **state)
 
 static void test_error_text(void **state)
 {
-	const struct str list[] = {STR("name"), STR("kind==view,name=x")};
-	struct filter *f = NULL;
-	struct err err = ERR_INIT;
+	static const struct {
+		const char *filter, *text;
+	} bad[] = {
+		{"kind==view,name=x", "byte 15: expected ==, != or ~="},
+		{"name,", "byte 5: expected the name of a field"},
+		{"name==", "byte 6: expected a value"},
+		{"name==\"a", "byte 8: quoted string without an end"},
+		{"name==\"\\q\"", "byte 8: unknown escape"},
+		{"name==\"\\x4\"", "byte 10: escape with too few digits"},
+		{"name==\"\\400\"", "byte 11: escape beyond \\377"},
+		{"name==\"\\U00110000\"", "byte 17: escape beyond U+10FFFF"},
+		{"name==a\x01", "byte 8: a character in the value needs quotes"},
+		{"name==\"a\"b", "byte 9: unexpected character"},
+	};
+	char text[80];
 
 	(void)state;
-	assert_int_equal(filter_parse(&f, list, 2, &err), -EINVAL);
-	assert_string_equal(err.text, "filter 1, byte 15: expected ==, != or ~=");
+	for (size_t i = 0; i < array_size(bad); i++) {
+		const struct str list[] = {STR("name"), str_of(bad[i].filter)};
+		struct filter *f = NULL;
+		struct err err = ERR_INIT;
+
+		assert_int_equal(filter_parse(&f, list, 2, &err), -EINVAL);
+		snprintf(text, sizeof(text), "filter 1, %s", bad[i].text);
+		assert_string_equal(err.text, text);
+	}
 }
 
 static void test_expressions(void **state)
@@ -231,6 +250,10 @@ static void test_expressions(void **state)
 	yes("other~=//");
 	no("name~=/^key/");
 	no("name~=/KEY/");
+	assert_int_equal(match_str(STR("name~=/^a{0}$/"), STR("a")), 0);
+	assert_int_equal(match_str(STR("name~=/^a{0,}$/"), STR("aa")), 1);
+	assert_int_equal(match_str(STR("name~=/^a*{$/"), STR("a{")), 1);
+	assert_int_equal(match_str(STR("name~=/^a{,2}$/"), STR("a{,2}")), 1);
 	assert_int_equal(match_str(STR("name~=/^b$/"), STR("a\nb")), 0);
 	assert_int_equal(match_str(STR("name~=/(?m)^b$/"), STR("a\nb\n")), 1);
 	assert_int_equal(match_str(STR("name~=/(?m)b\\\\n^$/"), STR("a\nb\n")), 1);
