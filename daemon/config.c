@@ -113,6 +113,19 @@ static const char *mount_path_fault(struct str s)
 	return fault;
 }
 
+/* "//" becomes "/", and none is left at the end: containerd cuts paths of lower directories by the
+ * length of their cleaned common directory. */
+static void squeeze_slashes(char *path)
+{
+	char *out = path;
+
+	for (const char *in = path; *in; in++) {
+		if (*in != '/' || (in[1] != '/' && (in[1] || out == path)))
+			*out++ = *in;
+	}
+	*out = 0;
+}
+
 static const char *socket_path_fault(struct str s)
 {
 	if (s.len >= sizeof(((struct sockaddr_un *)0)->sun_path))
@@ -131,6 +144,7 @@ static int set_path(char **field, struct str s, const char *fault, const char *w
 	copy = strndup(s.p, s.len);
 	if (!copy)
 		return err_set(err, -ENOMEM, "no memory");
+	squeeze_slashes(copy);
 	free(*field);
 	*field = copy;
 	return 0;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/tree.h"
 #include "snap/tree.h"
 
 #include "base/banned.h"
@@ -122,9 +123,7 @@ static int volatile_job(void *arg)
 	char path[PATH_BYTES];
 
 	snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile", t->id);
-	if (unlinkat(t->s->dir_fd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_errno(t->err, -errno, "remove %s", path);
-	return 0;
+	return tree_remove(t->s->dir_fd, path, t->err); /* it holds a file, "dirty" */
 }
 
 may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err)

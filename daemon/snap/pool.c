@@ -62,7 +62,11 @@ may_suspend static int pool_task(void *arg)
 	int r = 0;
 
 	while (r != -ECANCELED) {
-		r = all_durable(s) ? waitq_wait(&s->pool_filled) : task_sleep_ms(DIR_POOL_SYNC_MS);
+		if (all_durable(s)) {
+			r = waitq_wait(&s->pool_filled);
+			continue; /* a commit may do it meanwhile */
+		}
+		r = task_sleep_ms(DIR_POOL_SYNC_MS);
 		if (r == 0 && !all_durable(s) && syncfs_run(&s->sync, &err) < 0)
 			log_warn("pool error=\"%s\"", err.text);
 	}
