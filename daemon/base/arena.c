@@ -81,6 +81,19 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 	return p;
 }
 
+void arena_reset(struct arena *a)
+{
+	struct arena_block *keep = a->blocks;
+
+	if (!keep)
+		return;
+	a->blocks = keep->next;
+	arena_fini(a);
+	keep->next = NULL;
+	keep->used = 0;
+	a->blocks = keep;
+}
+
 void arena_fini(struct arena *a)
 {
 	struct arena_block *b;

@@ -15,19 +15,17 @@
 
 #define LABEL_UPPERDIR STR("containerd.io/snapshot/overlay.upperdir")
 
+/* The answer points into name and value. */
 static int info_decode(struct snaps *s, struct str name, struct str value, struct arena *a,
 		       struct snap_info *ret, struct err *err)
 {
 	struct label *labels;
-	char *copy = arena_strndup(a, value.p, value.len), *upper;
 	size_t at = 0;
+	char *upper;
 	int r;
 
-	ret->name.p = arena_strndup(a, name.p, name.len);
-	ret->name.len = name.len;
-	if (!copy || !ret->name.p)
-		return err_set(err, -ENOMEM, "out of memory");
-	r = record_decode((struct str){copy, value.len}, a, &ret->record, err);
+	ret->name = name;
+	r = record_decode(value, a, &ret->record, err);
 	if (r < 0 || !s->options.upperdir_label)
 		return r;
 	upper = arena_printf(a, "%s/%" PRIu64 "/fs", s->dir, ret->record.id);
@@ -48,6 +46,18 @@ static int info_decode(struct snaps *s, struct str name, struct str value, struc
 	return 0;
 }
 
+/* The answer lives in a. */
+static int info_copy(struct snaps *s, struct str name, struct str value, struct arena *a,
+		     struct snap_info *ret, struct err *err)
+{
+	const char *n = arena_strndup(a, name.p, name.len);
+	const char *v = arena_strndup(a, value.p, value.len);
+
+	if (!n || !v)
+		return err_set(err, -ENOMEM, "out of memory");
+	return info_decode(s, (struct str){n, name.len}, (struct str){v, value.len}, a, ret, err);
+}
+
 may_suspend int snaps_stat(struct snaps *s, struct str key, struct arena *a, struct snap_info *ret,
 			   struct err *err)
 {
@@ -58,7 +68,7 @@ may_suspend int snaps_stat(struct snaps *s, struct str key, struct arena *a, str
 		return snap_not_found(key, err);
 	if (r < 0)
 		return r;
-	return info_decode(s, key, (struct str){(char *)value.data, value.len}, a, ret, err);
+	return info_copy(s, key, (struct str){(char *)value.data, value.len}, a, ret, err);
 }
 
 static int by_key(const void *a, const void *b)
@@ -174,27 +184,44 @@ static struct str kind_name(enum snapshot_kind kind)
 				       : STR("committed");
 }
 
+/* 1 = the filter takes it, 0 = it does not. */
+static int is_listed(struct snaps *s, const struct meta_entry *e, const struct filter *f,
+		     struct arena *scratch, struct err *err)
+{
+	struct snap_info info;
+	int r;
+
+	if (!f)
+		return 1;
+	arena_reset(scratch);
+	r = info_decode(s, e->name, e->value, scratch, &info, err);
+	if (r < 0)
+		return r;
+	struct filter_subject subject = {info.name, info.record.parent, kind_name(info.record.kind),
+					 info.record.labels, info.record.labels_n};
+
+	return filter_match(f, &subject);
+}
+
 may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
 				struct arena *a, struct snap_info *ret_infos, struct err *err)
 {
 	const struct meta_entry *entries;
-	int found = 0, n, r;
+	auto_arena struct arena scratch;
+	int found = 0, n, r = 0;
 
+	arena_init(&scratch, LABELS_BYTES_MAX);
 	while (found == 0 && (n = meta_walk_next(w, &entries, err)) != 0) {
 		if (n < 0)
 			return n;
-		for (int i = 0; i < n; i++) {
-			struct snap_info *info = &ret_infos[found];
-
-			r = info_decode(s, entries[i].name, entries[i].value, a, info, err);
-			if (r < 0)
-				return r;
-			struct filter_subject subject = {
-				info->name, info->record.parent, kind_name(info->record.kind),
-				info->record.labels, info->record.labels_n};
-
-			found += !f || filter_match(f, &subject);
+		for (int i = 0; i < n && r >= 0; i++) {
+			r = is_listed(s, &entries[i], f, &scratch, err);
+			if (r > 0)
+				r = info_copy(s, entries[i].name, entries[i].value, a,
+					      &ret_infos[found++], err);
 		}
+		if (r < 0)
+			return r;
 	}
 	return found;
 }

@@ -78,6 +78,8 @@ int pool_start(struct snaps *s, struct err *err)
 	struct fsxattr flags;
 	int r = ioctl(s->pool.fd, FS_IOC_FSGETXATTR, &flags);
 
+	s->pool.uid = geteuid();
+	s->pool.gid = getegid();
 	s->pool.has_flags = r == 0; /* a new directory has those of the one above */
 	if (r == 0) {
 		s->pool.xflags = flags.fsx_xflags;
@@ -118,7 +120,7 @@ static bool plain_flags(const struct snaps *s, int dir)
 	       now.fsx_projid == s->pool.projid;
 }
 
-/* name/sub in dirfd: an empty directory of root's with that mode. */
+/* name/sub in dirfd: an empty directory of our own with that mode. */
 static bool clean(const struct snaps *s, int dirfd, const char *name, const char *sub, mode_t mode)
 {
 	auto_close int dir = -1;
@@ -132,7 +134,8 @@ static bool clean(const struct snaps *s, int dirfd, const char *name, const char
 	if (fstat(dir, &st) < 0 || st.st_size > DIR_POOL_DIR_BYTES ||
 	    flistxattr(dir, NULL, 0) != 0 || !plain_flags(s, dir))
 		return false;
-	if ((st.st_uid || st.st_gid) && fchown(dir, 0, 0) < 0)
+	if ((st.st_uid != s->pool.uid || st.st_gid != s->pool.gid) &&
+	    fchown(dir, s->pool.uid, s->pool.gid) < 0)
 		return false;
 	return (st.st_mode & 07777) == mode || fchmod(dir, mode) == 0;
 }

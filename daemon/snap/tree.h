@@ -37,7 +37,9 @@ struct snap {
 
 /* Directories that can become a snapshot's by a rename: a ring, oldest first. */
 struct pool {
-	int fd; /* ROOT/pool */
+	int fd;    /* ROOT/pool */
+	uid_t uid; /* whose a new directory is */
+	gid_t gid;
 	bool has_flags;
 	uint32_t xflags, projid; /* of a new directory */
 	size_t first, n;

@@ -117,6 +117,25 @@ static void test_buf_consume(void **state)
 	assert_true(aborts(consume_too_much));
 }
 
+static void test_arena_reset(void **state)
+{
+	auto_arena struct arena a;
+	char *first;
+
+	(void)state;
+	arena_init(&a, KiB(64));
+	arena_reset(&a);
+	for (int round = 0; round < 100; round++) { /* the cap counts anew each time */
+		for (int i = 0; i < 7; i++)
+			assert_non_null(arena_alloc(&a, KiB(9)));
+		assert_null(arena_alloc(&a, KiB(9)));
+		arena_reset(&a);
+	}
+	first = arena_alloc(&a, 16);
+	arena_reset(&a);
+	assert_ptr_equal(arena_alloc(&a, 16), first); /* the same memory */
+}
+
 static void test_arena_is_aligned_and_apart(void **state)
 {
 	auto_arena struct arena a;
@@ -502,6 +521,7 @@ int main(void)
 		cmocka_unit_test(test_buf_too_large),
 		cmocka_unit_test(test_buf_consume),
 		cmocka_unit_test(test_arena_is_aligned_and_apart),
+		cmocka_unit_test(test_arena_reset),
 		cmocka_unit_test(test_arena_cap),
 		cmocka_unit_test(test_arena_up_to_the_cap),
 		cmocka_unit_test(test_arena_none),
