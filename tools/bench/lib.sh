@@ -31,7 +31,7 @@ bench_end() {
 		server_stop "$name"
 	done
 	if [[ -n $TEMP && $status != 0 ]]; then
-		tail -n 5 "$TEMP"/*.log >&2
+		tail -n 5 "$TEMP"/*.log 2>/dev/null >&2
 	fi
 	if [[ -n $TEMP ]]; then # many at a time: with the discard option every rmdir waits for the disk
 		find "$TEMP" -mindepth 3 -maxdepth 3 -print0 | xargs -0 -r -P 16 -n 200 rm -rf --one-file-system
