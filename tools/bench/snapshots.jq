@@ -58,7 +58,7 @@ def memory:
 	  row("overlayfs, empty root"; "overlayfs-empty"; "empty"),
 	  row("overlayfs, \($many), after the calls"; "overlayfs-many"; "worked"),
 	  row("overlayfs, \($many), restarted"; "overlayfs-many"; "restarted"),
-	  "bytes of memory a snapshot: firstlight \(each("firstlight"; "empty-restarted"; "restarted")) restarted, \(each("firstlight"; "empty-restarted"; "filled")) just filled";
+	  "bytes of memory a snapshot, caches included: firstlight \(each("firstlight"; "empty-restarted"; "restarted")) restarted, \(each("firstlight"; "empty-restarted"; "filled")) just filled";
 
 def foot:
 	.[0].host as $h
