@@ -10,6 +10,7 @@
 #include "base/banned.h"
 
 #define NS_PER_MS 1000000ull
+#define NS_PER_US 1000ull
 
 struct waiter {
 	struct list link;
@@ -46,7 +47,7 @@ void waitq_init(struct waitq *q)
 	list_init(&q->waiters);
 }
 
-static int wait_in(struct list *waiters, bool cancellable, bool timed, unsigned timeout_ms)
+static int wait_in(struct list *waiters, bool cancellable, bool timed, uint64_t timeout_ns)
 {
 	struct waiter w = {.task = task_self(), .timer = {.fn = waiter_timed_out}};
 	struct loop *loop = task_loop(w.task);
@@ -55,7 +56,7 @@ static int wait_in(struct list *waiters, bool cancellable, bool timed, unsigned 
 		return -ECANCELED;
 	list_push(waiters, &w.link);
 	if (timed)
-		timer_set(loop, &w.timer, loop_now_ns(loop) + timeout_ms * NS_PER_MS);
+		timer_set(loop, &w.timer, loop_now_ns(loop) + timeout_ns);
 	task_suspend(cancellable ? waiter_interrupted : NULL, &w);
 	timer_stop(loop, &w.timer);
 	return w.result;
@@ -68,7 +69,7 @@ int waitq_wait(struct waitq *q)
 
 int waitq_wait_ms(struct waitq *q, unsigned timeout_ms)
 {
-	return wait_in(&q->waiters, true, true, timeout_ms);
+	return wait_in(&q->waiters, true, true, timeout_ms * NS_PER_MS);
 }
 
 void waitq_wait_always(struct waitq *q)
@@ -88,14 +89,19 @@ void waitq_wake_all(struct waitq *q)
 		waitq_wake_one(q);
 }
 
-int task_sleep_ms(unsigned ms)
+int task_sleep_us(unsigned us)
 {
 	struct list none;
 	int r;
 
 	list_init(&none);
-	r = wait_in(&none, true, true, ms);
+	r = wait_in(&none, true, true, us * NS_PER_US);
 	return r == -ETIMEDOUT ? 0 : r;
+}
+
+int task_sleep_ms(unsigned ms)
+{
+	return task_sleep_us(ms * 1000);
 }
 
 void mutex_init(struct mutex *m)

@@ -167,9 +167,13 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 	int r;
 
 	m->pooled = pool_take(s);
-	r = work_run(s->fs, dirs_make_job, m);
+	r = m->pooled ? 0 : work_run(s->fs, dirs_make_job, m);
 	if (r < 0)
 		return r;
+	if (m->pooled) { /* only a rename: as part of the write */
+		c.before = dirs_make_job;
+		c.arg = m;
+	}
 	rec.created_ns = rec.updated_ns = wall_now_ns();
 	if (sn->parent)
 		rec.parent = snap_name(sn->parent);
@@ -386,12 +390,27 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 
 /* --- remove ----------------------------------------------------------------------------------- */
 
+struct trash_late {
+	struct snaps *s;
+	uint64_t id;
+};
+
+/* The record is gone by now. */
+static void trash_late(void *arg)
+{
+	struct trash_late *t = arg;
+	struct err err = ERR_INIT;
+	int r = dirs_trash_now(t->s, t->id, &err);
+
+	if (r < 0) /* the next start finds the directory */
+		log_error("remove id=%" PRIu64 " error=\"%s\"", t->id, err_text(&err, r));
+}
+
 may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 {
-	struct meta_change c = {0};
-	struct err late = ERR_INIT;
+	struct trash_late late = {.s = s};
+	struct meta_change c = {.after = trash_late, .arg = &late};
 	struct snap *sn;
-	uint64_t id;
 	int r = snap_settled(s, key, &sn, err);
 
 	if (r < 0)
@@ -402,17 +421,15 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 		return err_set(err, -EBUSY, "cannot remove snapshot with child: " STR_FMT " has %u",
 			       STR_ARG(key), sn->children);
 	sn->state = SNAP_CHANGING;
+	late.id = sn->id;
 	change_del(&c, key);
 	r = meta_commit(s->meta, &c, err);
 	if (r < 0) {
 		snap_settle(s, sn);
 		return r;
 	}
-	id = sn->id;
 	snap_drop(s, sn);
-	r = dirs_trash(s, id, &late);
-	if (r < 0) /* the record is gone; the next start finds the directory */
-		log_error("remove id=%" PRIu64 " error=\"%s\"", id, err_text(&late, r));
+	trash_kick(s);
 	return 0;
 }
 

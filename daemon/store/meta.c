@@ -61,10 +61,23 @@ static bool disk_works(int tree_fd)
 	       fsync(fd) == 0;
 }
 
+/* Those that have not failed for themselves. */
 static void fail_members(struct group *g, int code, const char *what)
 {
-	for (size_t i = 0; i < g->n; i++)
-		g->members[i]->result = err_errno(g->members[i]->err, code, "%s", what);
+	for (size_t i = 0; i < g->n; i++) {
+		if (g->members[i]->result == 0)
+			g->members[i]->result = err_errno(g->members[i]->err, code, "%s", what);
+	}
+}
+
+static void run_after(struct group *g)
+{
+	for (size_t i = 0; i < g->n; i++) {
+		const struct meta_change *c = g->members[i]->change;
+
+		if (c->after && g->members[i]->result == 0)
+			c->after(c->arg);
+	}
 }
 
 static int write_group(void *arg)
@@ -88,16 +101,19 @@ static int write_group(void *arg)
 	for (size_t i = 0; i < g->n; i++) {
 		const struct meta_change *c = g->members[i]->change;
 
-		for (size_t j = 0; j < c->n; j++)
+		g->members[i]->result = c->before ? c->before(c->arg) : 0;
+		for (size_t j = 0; j < c->n && g->members[i]->result == 0; j++)
 			all[n++] = c->changes[j];
 	}
-	r = kv_commit(m->kv, all, n, &g->err);
+	r = n ? kv_commit(m->kv, all, n, &g->err) : 0;
 	free(all);
 	if (r < 0) {
 		fail_members(g, r, g->err.text);
 		g->disk_works = disk_works(m->tree_fd);
+		return r;
 	}
-	return r;
+	run_after(g);
+	return 0;
 }
 
 /* --- the flusher ------------------------------------------------------------------------------ */

@@ -22,10 +22,18 @@ may_suspend void meta_free(struct meta *m);
 
 #define META_CHANGES_MAX 3
 
-/* A task's changes: made together or not at all. Strings are the caller's. */
+/*
+ * A task's changes: made together or not at all. Strings are the caller's. before and after (may be
+ * NULL) are called on the writing thread, which saves a switch to another one: they must be short.
+ * An error of before cancels the change and is what meta_commit() answers. after is called once the
+ * change is durable.
+ */
 struct meta_change {
 	struct kv_change changes[META_CHANGES_MAX];
 	size_t n;
+	int (*before)(void *arg);
+	void (*after)(void *arg);
+	void *arg;
 };
 
 /* Durable when 0 is returned. Otherwise the outcome is not known before the next start, and every
