@@ -86,6 +86,15 @@ logged "$SOCKET is there and is not a socket"
 [[ $(cat "$SOCKET") == precious ]] || fail "the file is gone"
 rm "$SOCKET"
 
+say "a socket of systemd's"
+wrap=("$SNAPS_PROGRAM" "$SOCKET" activate)
+start
+snaps stat one
+stop
+[[ -S $SOCKET ]] || fail "systemd's socket was removed"
+rm "$SOCKET"
+wrap=()
+
 # sums: of all files, their names and modes.
 sums() { (cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 sha256sum && find . -printf '%p %m %T@\n' | sort); }
 
