@@ -45,7 +45,9 @@ pids+=($!)
 wait_until 5 test -S "$T/notify" || fail "nobody listens at NOTIFY_SOCKET"
 export NOTIFY_SOCKET=$T/notify
 printf 'log_level = "debug"\n[snapshot]\nsync = false\n' >"$T/good.toml"
-start --config "$T/good.toml"
+flags=(--config "$T/good.toml")
+start
+flags=()
 logged " ready address=$SOCKET root=$ROOT"
 wait_until 5 grep -qx 'READY=1' "$T/notified" || fail "no READY=1: $(cat "$T/notified")"
 [[ $(stat -c '%F %a' "$SOCKET") == 'socket 600' ]] || fail "the socket is $(stat -c '%F %a' "$SOCKET")"
