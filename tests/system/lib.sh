@@ -54,6 +54,9 @@ cleanup() {
 	local status=$? pid dir
 	trap - EXIT
 	set +e
+	if grep -hE 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$T"/log* >&2 2>/dev/null && ((status == 0)); then
+		status=1
+	fi
 	if ((status != 0 && status != 77)); then
 		for dir in "$T"/log*; do
 			echo "--- $dir" >&2
