@@ -188,8 +188,8 @@ static bool room_to_open(const char *root)
 	return statvfs(root, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize >= KV_OPEN_FREE_MIN;
 }
 
-/* A store that has failed comes back by a new start, once the disk takes data again. Until then this
- * worker answers reads; one that cannot open the database would not. */
+/* A store that has failed comes back by a new start, once the disk takes data again. Until then
+ * this worker answers reads; one that cannot open the database would not. */
 may_suspend static int restart_task(void *arg)
 {
 	struct daemon *d = arg;

@@ -98,7 +98,13 @@ rm "$SOCKET"
 wrap=()
 
 # sums: of all files, their names and modes.
-sums() { (cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 sha256sum && find . -printf '%p %m %T@\n' | sort); }
+sums() {
+	(
+		cd "$ROOT"
+		find . -type f -print0 | sort -z | xargs -0 sha256sum
+		find . -printf '%p %m %T@\n' | sort
+	)
+}
 
 # untouched TEXT: the daemon refuses this root and changes nothing in it.
 untouched() {
