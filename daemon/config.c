@@ -113,6 +113,19 @@ static const char *mount_path_fault(struct str s)
 	return fault;
 }
 
+/* "//" becomes "/", and none is left at the end: containerd cuts paths of lower directories by the
+ * length of their cleaned common directory. */
+static void squeeze_slashes(char *path)
+{
+	char *out = path;
+
+	for (const char *in = path; *in; in++) {
+		if (*in != '/' || (in[1] != '/' && (in[1] || out == path)))
+			*out++ = *in;
+	}
+	*out = 0;
+}
+
 static const char *socket_path_fault(struct str s)
 {
 	if (s.len >= sizeof(((struct sockaddr_un *)0)->sun_path))
@@ -131,6 +144,7 @@ static int set_path(char **field, struct str s, const char *fault, const char *w
 	copy = strndup(s.p, s.len);
 	if (!copy)
 		return err_set(err, -ENOMEM, "no memory");
+	squeeze_slashes(copy);
 	free(*field);
 	*field = copy;
 	return 0;
@@ -273,10 +287,11 @@ static int set_flags(struct config *c, int argc, char **argv, bool *ret_named, s
 	while ((flag = getopt_long(argc, argv, ":", flags, NULL)) != -1) {
 		if (flag == ':')
 			return err_set(err, -EINVAL, "%s needs a value", argv[optind - 1]);
-		if (flag == '?' && optopt >= ' ')
+		if (flag == '?' && (unsigned char)optopt >= ' ')
 			return err_set(err, -EINVAL, "-%c is not a flag", optopt);
 		if (flag == '?')
-			return err_set(err, -EINVAL, "%s is not a flag, or takes no value", argv[optind - 1]);
+			return err_set(err, -EINVAL, "%s is not a flag, or takes no value",
+				       argv[optind - 1]);
 		r = set_flag(c, flag, optarg, err);
 		if (r < 0)
 			return r;

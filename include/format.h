@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /*
  * What firstlight keeps on disk: the contract between one version and the next.
  *
- *   ROOT/format          text, "firstlight N\n": the version of everything below. Read before anything is
- *                        opened; a newer N is refused.
+ *   ROOT/format          text, "firstlight N\n": the version of everything below. Read before
+ *                        anything is opened; a newer N is refused.
  *   ROOT/lock            flock(2)ed by the keeper and inherited by its worker; holds the keeper's pid
  *   ROOT/db/             RocksDB, one column family a space (below)
  *   ROOT/snapshots/ID/   fs: the snapshot's own files (an overlay upper or lower directory)
  *                        work: overlay's work directory (of active snapshots)
  *   ROOT/trash/ID/       on its way out; nothing refers to it
+ *   ROOT/pool/ID/        empty fs and work, for a snapshot to come; nothing refers to it
  *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.
  *
@@ -25,13 +27,14 @@
  *   u32 labels             how many follow, ordered by key, no key twice
  *     str key, str value
  */
+/* clang-format on */
 #ifndef FIRSTLIGHT_FORMAT_H
 #define FIRSTLIGHT_FORMAT_H
 
-#define FORMAT_VERSION		1
+#define FORMAT_VERSION          1
 #define SNAPSHOT_RECORD_VERSION 1
 
-#define FORMAT_KEY_NEXT_ID "next-id"
+#define FORMAT_KEY_NEXT_ID      "next-id"
 
 /* The wire's numbers (containerd.services.snapshots.v1.Kind). */
 enum snapshot_kind {

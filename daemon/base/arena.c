@@ -5,6 +5,7 @@
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,7 +30,7 @@ void *arena_alloc(struct arena *a, size_t n)
 	size_t size;
 	void *p;
 
-	if (n > a->max)
+	if (n > a->max || n > PTRDIFF_MAX)
 		return NULL;
 	n = (n + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 	if (n > a->max - a->used)
@@ -50,7 +51,7 @@ void *arena_alloc(struct arena *a, size_t n)
 
 char *arena_strndup(struct arena *a, const char *s, size_t n)
 {
-	char *p = arena_alloc(a, n + 1);
+	char *p = n < SIZE_MAX ? arena_alloc(a, n + 1) : NULL;
 
 	if (!p)
 		return NULL;
@@ -78,6 +79,19 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 	vsnprintf(p, (size_t)n + 1, fmt, ap);
 	va_end(ap);
 	return p;
+}
+
+void arena_reset(struct arena *a)
+{
+	struct arena_block *keep = a->blocks;
+
+	if (!keep)
+		return;
+	a->blocks = keep->next;
+	arena_fini(a);
+	keep->next = NULL;
+	keep->used = 0;
+	a->blocks = keep;
 }
 
 void arena_fini(struct arena *a)

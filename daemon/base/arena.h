@@ -27,6 +27,9 @@ char *arena_strndup(struct arena *a, const char *s, size_t n);
 
 char *arena_printf(struct arena *a, const char *fmt, ...) printf_like(2, 3);
 
+/* Takes everything back and keeps a block for the next use. */
+void arena_reset(struct arena *a);
+
 void arena_fini(struct arena *a);
 
 #endif

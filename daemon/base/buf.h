@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A growable run of bytes with a cap. One owner. Sizes in bytes. */
+/* A growable run of bytes. One owner; limits are the caller's. Sizes in bytes. */
 #ifndef FIRSTLIGHT_BASE_BUF_H
 #define FIRSTLIGHT_BASE_BUF_H
 

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define cleanup(fn)	__attribute__((cleanup(fn)))
-#define auto_free	cleanup(clean_free_)
-#define auto_close	cleanup(clean_close_)
-#define auto_closedir	cleanup(clean_closedir_)
-#define must_check	__attribute__((warn_unused_result))
+#define cleanup(fn)       __attribute__((cleanup(fn)))
+#define auto_free         cleanup(clean_free_)
+#define auto_close        cleanup(clean_close_)
+#define auto_closedir     cleanup(clean_closedir_)
+#define must_check        __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
 
 static inline void clean_free_(void *p)
@@ -50,7 +50,7 @@ static inline int take_fd(int *fd)
 		take_v_;                                                                           \
 	})
 
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define array_size(a)			(sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define array_size(a)                   (sizeof(a) / sizeof((a)[0]))
 
 #endif

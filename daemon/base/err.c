@@ -8,38 +8,43 @@
 
 #include "base/banned.h"
 
-int err_set(struct err *err, int code, const char *fmt, ...)
+static const char *describe(int code)
+{
+	const char *desc = strerrordesc_np(-code);
+
+	return desc ? desc : "unknown error";
+}
+
+void err_set_(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 
 	require(code < 0);
 	if (!err)
-		return code;
+		return;
 	err->code = code;
 	va_start(ap, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	return code;
 }
 
-int err_errno(struct err *err, int code, const char *fmt, ...)
+void err_errno_(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 	size_t n;
 
 	require(code < 0);
 	if (!err)
-		return code;
+		return;
 	err->code = code;
 	va_start(ap, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
 	n = strlen(err->text);
-	snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerrordesc_np(-code));
-	return code;
+	snprintf(err->text + n, sizeof(err->text) - n, ": %s", describe(code));
 }
 
-int err_wrap(struct err *err, int code, const char *fmt, ...)
+void err_wrap_(struct err *err, int code, const char *fmt, ...)
 {
 	char old[ERR_TEXT_MAX];
 	va_list ap;
@@ -47,7 +52,7 @@ int err_wrap(struct err *err, int code, const char *fmt, ...)
 
 	require(code < 0);
 	if (!err)
-		return code;
+		return;
 	snprintf(old, sizeof(old), "%s", err_text(err, code));
 	err->code = code;
 	va_start(ap, fmt);
@@ -55,17 +60,11 @@ int err_wrap(struct err *err, int code, const char *fmt, ...)
 	va_end(ap);
 	n = strlen(err->text);
 	snprintf(err->text + n, sizeof(err->text) - n, ": %s", old);
-	return code;
 }
 
 const char *err_text(struct err *err, int code)
 {
-	const char *desc;
-
-	if (err && err->text[0])
-		return err->text;
-	desc = strerrordesc_np(-code);
-	return desc ? desc : "unknown error";
+	return err && err->text[0] ? err->text : describe(code);
 }
 
 noreturn void bug_(const char *file, int line, const char *what)

@@ -21,13 +21,28 @@ struct err {
 #define ERR_INIT ((struct err){0})
 
 /* Sets code and text; answers code, so that `return err_set(err, -ENOENT, …)` works. code < 0. */
-int err_set(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+#define err_set(err, code, ...) err_answer_(err_set_, err, code, __VA_ARGS__)
 
 /* As err_set, with ": strerror(code)" after the text. */
-int err_errno(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+#define err_errno(err, code, ...) err_answer_(err_errno_, err, code, __VA_ARGS__)
 
 /* Puts "text: " before the text that is there (strerror(code) if none is); answers code. */
-int err_wrap(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+#define err_wrap(err, code, ...) err_answer_(err_wrap_, err, code, __VA_ARGS__)
+
+void err_set_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+void err_errno_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+void err_wrap_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
+
+/* The compiler and clang-tidy see here that the answer is an error: the functions abort otherwise.
+ */
+#define err_answer_(fn, err, code, ...)                                                            \
+	({                                                                                         \
+		int err_code_ = (code);                                                            \
+		fn(err, err_code_, __VA_ARGS__);                                                   \
+		if (err_code_ >= 0)                                                                \
+			__builtin_unreachable();                                                   \
+		err_code_;                                                                         \
+	})
 
 /* Text of err, or of strerror(code) when err has none. Lives as long as err. */
 const char *err_text(struct err *err, int code);

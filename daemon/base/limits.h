@@ -12,63 +12,65 @@
 #define MiB(n) ((size_t)(n) << 20)
 
 /* loop */
-#define RING_ENTRIES		 1024 /* submission slots; a full queue is flushed, never an error */
-#define TASKS_MAX		 16384 /* running tasks; spawn beyond it fails with -EAGAIN */
-#define TASK_STACKS_POOLED	 64    /* idle stacks kept for reuse */
-#define CANCEL_WARN_MS		 5000  /* a cancelled scope that lasts longer is logged */
+#define RING_ENTRIES       1024  /* submission slots; a full queue is flushed, never an error */
+#define TASKS_MAX          16384 /* running tasks; spawn beyond it fails with -EAGAIN */
+#define TASK_STACKS_POOLED 64    /* idle stacks kept for reuse */
+#define CANCEL_WARN_MS     5000  /* a cancelled scope that lasts longer is logged */
 
 /* worker threads */
-#define WORK_QUEUE_MAX		 32768 /* jobs waiting in one pool */
-#define WORK_THREADS_FS		 4
-#define WORK_THREADS_REAPER	 2
+#define WORK_QUEUE_MAX      32768 /* jobs of one pool, those that run too */
+#define WORK_THREADS_FS     4
+#define WORK_THREADS_REAPER 2
 
 /* connections and RPCs */
-#define CONNECTIONS_MAX		 512
-#define CONNECTION_STREAMS_MAX	 256	   /* concurrent streams of one connection */
-#define GRPC_MESSAGE_IN_MAX	 MiB(1)	   /* one request message */
-#define GRPC_MESSAGE_CLIENT_MAX	 MiB(16)   /* one response message that a client accepts */
-#define GRPC_BUFFERED_MAX	 MiB(64)   /* request bytes held, all connections together */
-#define GRPC_STREAM_OUT_MAX	 KiB(256)  /* response bytes queued on a stream before send waits */
-#define GRPC_ERROR_TEXT_MAX	 1024	   /* bytes of a status message, before percent-encoding */
-#define HEADER_LIST_MAX		 KiB(16)   /* names + values of one header block */
-#define H2_WINDOW_BYTES		 KiB(1024) /* flow-control window that we offer */
-#define H2_OUT_MAX		 KiB(256)  /* bytes gathered for one write */
-#define HANDSHAKE_TIMEOUT_MS	 10000	   /* from accept to the first complete SETTINGS */
-#define WRITE_TIMEOUT_MS	 60000	   /* a peer that takes no byte for so long is dropped */
-#define KEEPALIVE_IDLE_MS	 300000	   /* server: silence before a PING */
-#define KEEPALIVE_TIMEOUT_MS	 20000	   /* no answer to a PING: the connection is closed */
-#define RPC_TIMEOUT_MAX_MS	 600000	   /* a deadline later than this, or none, becomes this */
-#define DRAIN_TIMEOUT_MS	 10000	   /* SIGTERM: running RPCs may take so long */
+#define CONNECTIONS_MAX         512
+#define CONNECTION_STREAMS_MAX  256       /* concurrent streams of one connection */
+#define GRPC_MESSAGE_IN_MAX     MiB(1)    /* one request message */
+#define GRPC_MESSAGE_CLIENT_MAX MiB(16)   /* one response message that a client accepts */
+#define GRPC_BUFFERED_MAX       MiB(64)   /* request bytes held, all connections together */
+#define GRPC_STREAM_OUT_MAX     KiB(256)  /* response bytes queued on a stream before send waits */
+#define GRPC_ERROR_TEXT_MAX     1024      /* bytes of a status message, before percent-encoding */
+#define HEADER_LIST_MAX         KiB(16)   /* names + values of one header block */
+#define H2_WINDOW_BYTES         KiB(1024) /* flow-control window that we offer */
+#define H2_OUT_MAX              KiB(256)  /* bytes gathered for one write */
+#define HANDSHAKE_TIMEOUT_MS    10000     /* from accept to the first complete SETTINGS */
+#define WRITE_TIMEOUT_MS        60000     /* a peer that takes no byte for so long is dropped */
+#define KEEPALIVE_IDLE_MS       300000    /* server: silence before a PING */
+#define KEEPALIVE_TIMEOUT_MS    20000     /* no answer to a PING: the connection is closed */
+#define RPC_TIMEOUT_MAX_MS      600000    /* a deadline later than this, or none, becomes this */
+#define DRAIN_TIMEOUT_MS        10000     /* SIGTERM: running RPCs may take so long */
 
 /* snapshots */
-#define LABEL_MAX		 4096 /* key + value, bytes; containerd's own limit */
-#define LABELS_MAX		 256  /* labels of one snapshot */
-#define LABELS_BYTES_MAX	 KiB(256)
-#define SNAPSHOT_NAME_MAX	 4096 /* bytes */
-#define SNAPSHOT_DEPTH_MAX	 500  /* parents of one snapshot; overlayfs takes 500 lower layers */
-#define SNAPSHOTS_MAX		 4000000
-#define MOUNT_OPTIONS_MAX	 4095 /* bytes that mount(2) keeps of a page of options */
-#define LIST_BLOCK		 100  /* snapshots in one List message, as containerd's server */
-#define FILTERS_MAX		 64
-#define FILTER_MAX		 KiB(16) /* bytes of one filter */
-#define REGEX_MATCH_STEPS_MAX	 100000
-#define USAGE_RETRIES		 3
+#define LABEL_MAX             4096 /* key + value, bytes; containerd's own limit */
+#define LABELS_MAX            256  /* labels of one snapshot */
+#define LABELS_BYTES_MAX      KiB(256)
+#define SNAPSHOT_NAME_MAX     4096 /* bytes */
+#define SNAPSHOT_DEPTH_MAX    500  /* parents of one snapshot; overlayfs takes 500 lower layers */
+#define SNAPSHOTS_MAX         4000000
+#define MOUNT_OPTIONS_MAX     4095 /* bytes that mount(2) keeps of a page of options */
+#define LIST_BLOCK            100  /* snapshots in one List message, as containerd's server */
+#define FILTERS_MAX           64
+#define FILTER_MAX            KiB(16) /* bytes of one filter */
+#define REGEX_MATCH_STEPS_MAX 100000
+#define USAGE_RETRIES         3
+#define DIR_POOL_MAX          1024 /* emptied directories that wait for a new snapshot */
+#define DIR_POOL_DIR_BYTES    4096 /* a larger directory is not used again */
+#define DIR_POOL_SYNC_MS      1000 /* after it, they are made durable if no commit has done it */
 
 /* store */
-#define KV_BLOCK_CACHE		 MiB(4)
-#define KV_WRITE_BUFFER		 MiB(4)
-#define KV_OPEN_FILES_MAX	 64
-#define KV_REOPEN_TIMEOUT_MS	 5000 /* after a failed write the database is opened again for so long */
-#define KV_OPEN_FREE_MIN	 MiB(32) /* free space before a failed database is opened again */
-#define COMMIT_GROUP_MAX	 1024 /* changes in one synced write */
+#define KV_BLOCK_CACHE    MiB(4)
+#define KV_WRITE_BUFFER   MiB(4)
+#define KV_OPEN_FILES_MAX 64
+#define KV_OPEN_FREE_MIN  MiB(32) /* free space before a failed database is opened again */
+#define COMMIT_GROUP_MAX  1024    /* changes in one synced write */
 
 /* keeper */
-#define WORKER_BACKOFF_MAX_MS	 5000
-#define WORKER_STABLE_MS	 10000 /* a worker that lived so long is restarted without delay */
-#define WORKER_START_TRIES	 8     /* workers that never became ready, then the keeper ends */
-#define ROOT_LOCK_WAIT_MS	 3000  /* for a predecessor that is just dying */
+#define WORKER_BACKOFF_MAX_MS 5000
+#define WORKER_STABLE_MS      10000 /* a worker that lived so long is restarted without delay */
+#define WORKER_START_TRIES    8     /* workers that never became ready, then the keeper ends */
+#define ROOT_LOCK_WAIT_MS     3000  /* for a predecessor that is just dying */
 
 /* configuration */
-#define CONFIG_FILE_MAX		 MiB(1)
+#define CONFIG_FILE_MAX MiB(1)
 
 #endif

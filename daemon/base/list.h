@@ -31,6 +31,11 @@ static inline void list_push(struct list *head, struct list *n)
 	head->prev = n;
 }
 
+static inline void list_push_front(struct list *head, struct list *n)
+{
+	list_push(head->next, n);
+}
+
 /* Takes n out of its list; n is then an empty list, so a second call does no harm. */
 static inline void list_del(struct list *n)
 {

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/utf8.h"
+
 #include "base/banned.h"
 
 #define LINE_MAX_BYTES 2048
@@ -60,6 +62,19 @@ static size_t log_head(char *line, size_t size, enum log_level level)
 				    levels[level].name, log_role);
 }
 
+/* Names come from outside: no forged lines, no terminal's escapes, no bytes that journald hides. */
+static void make_plain(char *s, size_t n)
+{
+	size_t width;
+
+	for (size_t i = 0; i < n; i += width) {
+		int32_t c = utf8_get((struct str){s, n}, i, &width);
+
+		if (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029)
+			memset(s + i, '?', width);
+	}
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	char line[LINE_MAX_BYTES];
@@ -76,10 +91,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	n = head + (r < 0 ? 0 : (size_t)r);
 	if (n > sizeof(line) - 2)
 		n = sizeof(line) - 2;
-	for (size_t i = head; i < n; i++) {
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?'; /* names come from outside: no forged lines */
-	}
+	make_plain(line + head, n - head);
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, n) < 0)
 		return; /* nowhere left to say it */

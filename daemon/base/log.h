@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Log lines on stderr: time, level, message, then key=value words as the caller writes them.
- * With JOURNAL_STREAM set, "<priority>" comes first instead of the time. Any thread; one line is
- * one write(2).
+ * With JOURNAL_STREAM set, "<priority>" comes first instead of the time. Control characters and
+ * what is no UTF-8 become '?', a line ends after 2048 bytes. Any thread; one line is one write(2).
  */
 #ifndef FIRSTLIGHT_BASE_LOG_H
 #define FIRSTLIGHT_BASE_LOG_H

@@ -125,12 +125,3 @@ void map_del(struct map *m, struct map_node *n)
 	n->next = NULL;
 	m->count--;
 }
-
-struct map_node *map_any(struct map *m)
-{
-	for (size_t i = 0; m->count && i < m->size; i++) {
-		if (m->slots[i])
-			return m->slots[i];
-	}
-	return NULL;
-}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hash map from strings to elements that hold their own link and own the key's bytes. Grows with
- * its contents; keyed hash (SipHash-like seed), so that names from outside cannot collide on
+ * its contents; keyed hash (SipHash-2-4), so that names from outside cannot collide on
  * purpose. One thread.
  */
 #ifndef FIRSTLIGHT_BASE_MAP_H
@@ -35,8 +35,5 @@ struct map_node *map_get(struct map *m, struct str key);
  */
 void map_put(struct map *m, struct map_node *n);
 void map_del(struct map *m, struct map_node *n);
-
-/* Any element, NULL when empty. For tearing down. */
-struct map_node *map_any(struct map *m);
 
 #endif

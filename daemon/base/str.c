@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "base/utf8.h"
+
 #include "base/banned.h"
 
 int str_cmp(struct str a, struct str b)
@@ -33,40 +35,13 @@ int str_u64(struct str s, uint64_t *ret_v)
 	return 0;
 }
 
-/* Bytes of the sequence that starts at p, 0 if it is not valid. */
-static size_t utf8_len(const unsigned char *p, size_t left)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = p[0] < 0x80   ? 1
-		   : p[0] < 0xc2 ? 0
-		   : p[0] < 0xe0 ? 2
-		   : p[0] < 0xf0 ? 3
-		   : p[0] < 0xf5 ? 4
-				 : 0;
-	uint32_t c;
-
-	if (n <= 1)
-		return n;
-	if (n > left)
-		return 0;
-	c = p[0] & (0xffu >> (n + 1));
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-		return 0;
-	return n;
-}
-
 bool str_utf8(struct str s)
 {
-	size_t n;
+	size_t width;
 
-	for (size_t i = 0; i < s.len; i += n) {
-		n = utf8_len((const unsigned char *)s.p + i, s.len - i);
-		if (n == 0)
+	for (size_t i = 0; i < s.len; i += width) {
+		width = 1;
+		if ((signed char)s.p[i] < 0 && utf8_get(s, i, &width) < 0)
 			return false;
 	}
 	return true;

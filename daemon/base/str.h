@@ -31,7 +31,7 @@ static inline bool str_eq(struct str a, struct str b)
 
 static inline bool str_starts(struct str s, struct str prefix)
 {
-	return s.len >= prefix.len && memcmp(s.p, prefix.p, prefix.len) == 0;
+	return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.p, prefix.p, prefix.len) == 0);
 }
 
 /* Order by bytes, shorter first when one is the start of the other. */

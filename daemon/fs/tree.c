@@ -7,9 +7,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -30,14 +32,18 @@ struct inode {
 	ino_t ino;
 };
 
+#define ENTRIES_BYTES 32768 /* read at once */
+
 struct walk {
-	int fd; /* of the level that is being worked on */
+	int fd;      /* of the level that is being worked on */
+	int root_fd; /* what the walk started from; the caller's */
 	struct level *level;
-	bool remove;
+	bool remove, keep_root;
 	const bool *stop;
 	struct tree_usage usage;
 	struct inode *linked; /* open addressing; ino 0 = free. Inodes of several names only */
 	size_t linked_n, linked_size;
+	char *entries; /* ENTRIES_BYTES */
 	struct err *err;
 };
 
@@ -102,7 +108,7 @@ static int count(struct walk *w, const struct stat *st)
 
 /* --- levels ----------------------------------------------------------------------------------- */
 
-static int entry(struct walk *w, const struct dirent *e)
+static int entry(struct walk *w, const struct dirent64 *e)
 {
 	struct stat st;
 
@@ -116,8 +122,11 @@ static int entry(struct walk *w, const struct dirent *e)
 	}
 	if (fstatat(w->fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_errno(w->err, -errno, "stat %s", e->d_name);
-	if (S_ISDIR(st.st_mode)) /* counted when it is entered */
-		return buf_append(&w->level->names, e->d_name, strlen(e->d_name) + 1);
+	if (S_ISDIR(st.st_mode)) { /* counted when it is entered */
+		if (buf_append(&w->level->names, e->d_name, strlen(e->d_name) + 1) < 0)
+			return err_set(w->err, -ENOMEM, "out of memory");
+		return 0;
+	}
 	if (w->remove)
 		return err_set(w->err, -EPERM, "unlink %s: not permitted", e->d_name);
 	return count(w, &st);
@@ -125,31 +134,46 @@ static int entry(struct walk *w, const struct dirent *e)
 
 static int read_entries(struct walk *w)
 {
-	auto_closedir DIR *d = NULL;
-	struct dirent *e;
-	int fd = openat(w->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	ssize_t n;
+	int r;
 
-	if (fd < 0)
-		return err_errno(w->err, -errno, "open directory");
-	d = fdopendir(fd);
-	if (!d) {
-		close(fd);
-		return err_set(w->err, -ENOMEM, "out of memory");
-	}
-	while ((errno = 0, e = readdir(d))) {
+	while ((n = getdents64(w->fd, w->entries, ENTRIES_BYTES)) > 0) {
 		if (w->stop && __atomic_load_n(w->stop, __ATOMIC_RELAXED))
 			return err_set(w->err, -ECANCELED, "cancelled");
-		r = entry(w, e);
-		if (r < 0)
-			return r;
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *e = (const void *)(w->entries + at);
+
+			r = entry(w, e);
+			if (r < 0)
+				return r;
+			at += e->d_reclen;
+		}
 	}
-	return errno ? err_errno(w->err, -errno, "read directory") : 0;
+	return n < 0 && errno != ENOENT ? err_errno(w->err, -errno, "read directory") : 0;
+}
+
+/*
+ * A removal stays on the mount that it began on: what somebody has mounted below a snapshot (a
+ * shared mount propagates there by itself) is not ours to delete.
+ */
+static int open_sub(const struct walk *w, const char *name)
+{
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+			       .resolve = RESOLVE_NO_XDEV};
+	int fd;
+
+	if (w->remove && name[0] != '/') {
+		fd = (int)syscall(SYS_openat2, w->fd, name, &how, sizeof(how));
+		if (fd >= 0 || errno != ENOSYS) /* Linux 5.6 */
+			return fd;
+	}
+	return openat(w->fd, name, (int)how.flags);
 }
 
 /* Enters name below the current directory. 0 also when it is gone. */
 static int enter(struct walk *w, const char *name)
 {
-	int fd = openat(w->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = open_sub(w, name), r;
 	struct level *l;
 	struct stat st;
 
@@ -158,16 +182,20 @@ static int enter(struct walk *w, const char *name)
 			       ? 0
 			       : err_errno(w->err, -errno, "open %s", name);
 	l = calloc(1, sizeof(*l));
-	if (!l || fstat(fd, &st) < 0 || !(l->name = strdup(name))) {
+	r = !l || !(l->name = strdup(name)) ? -ENOMEM : fstat(fd, &st) < 0 ? -errno : 0;
+	if (r < 0) {
+		if (l)
+			free(l->name);
 		free(l);
 		close(fd);
-		return err_set(w->err, -ENOMEM, "out of memory");
+		return err_errno(w->err, r, "stat %s", name);
 	}
 	l->up = w->level;
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;
 	w->level = l;
-	close(w->fd);
+	if (l->up)
+		close(w->fd);
 	w->fd = fd;
 	if (!w->remove)
 		count(w, &st);
@@ -187,16 +215,17 @@ static void level_pop(struct walk *w)
 static int leave(struct walk *w)
 {
 	struct level *up = w->level->up;
-	int fd = openat(w->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
+	int fd = up ? openat(w->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : w->root_fd;
 
-	if (fd < 0)
+	if (up && fd < 0)
 		return err_errno(w->err, -errno, "open ..");
 	close(w->fd);
 	w->fd = fd;
-	if (fstat(fd, &st) < 0 || (up && (st.st_dev != up->dev || st.st_ino != up->ino)))
+	if (up && (fstat(fd, &st) < 0 || st.st_dev != up->dev || st.st_ino != up->ino))
 		return err_set(w->err, -EAGAIN, "a directory was moved meanwhile");
-	if (w->remove && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+	if (w->remove && (up || !w->keep_root) && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 &&
+	    errno != ENOENT)
 		return err_errno(w->err, -errno, "rmdir %s", w->level->name);
 	level_pop(w);
 	return 0;
@@ -207,9 +236,10 @@ static int walk_run(struct walk *w, int dirfd, const char *name)
 	const char *sub;
 	int r;
 
-	w->fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (w->fd < 0)
-		return err_errno(w->err, -errno, "open directory");
+	w->entries = malloc(ENTRIES_BYTES);
+	if (!w->entries)
+		return err_set(w->err, -ENOMEM, "out of memory");
+	w->fd = w->root_fd = dirfd;
 	r = enter(w, name);
 	while (r == 0 && w->level) {
 		if (w->level->next < w->level->names.len) {
@@ -222,8 +252,9 @@ static int walk_run(struct walk *w, int dirfd, const char *name)
 	}
 	while (w->level)
 		level_pop(w);
-	if (w->fd >= 0)
+	if (w->fd != dirfd)
 		close(w->fd);
+	free(w->entries);
 	free(w->linked);
 	return r;
 }
@@ -247,5 +278,12 @@ int tree_remove(int dirfd, const char *name, struct err *err)
 
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
+	return walk_run(&w, dirfd, name);
+}
+
+int tree_empty(int dirfd, const char *name, struct err *err)
+{
+	struct walk w = {.remove = true, .keep_root = true, .err = err};
+
 	return walk_run(&w, dirfd, name);
 }

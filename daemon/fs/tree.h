@@ -23,7 +23,11 @@ struct tree_usage {
 int tree_usage(int dirfd, const char *name, const bool *stop, struct tree_usage *ret,
 	       struct err *err) must_check;
 
-/* Removes name in dirfd and all below it. Not there: 0. */
+/* Removes name in dirfd and all below it. Not there: 0. -EXDEV: something is mounted below it, and
+ * stays; -EAGAIN as above. */
 int tree_remove(int dirfd, const char *name, struct err *err) must_check;
+
+/* Removes what is below the directory name in dirfd. */
+int tree_empty(int dirfd, const char *name, struct err *err) must_check;
 
 #endif

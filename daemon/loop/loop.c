@@ -20,6 +20,7 @@
 #include "base/banned.h"
 
 #define COLLECT_MAX   256
+#define SKIPS_MAX     4 /* turns in a row that do not enter the kernel */
 #define NS_PER_S      1000000000ull
 #define VIRTUAL_START NS_PER_S
 
@@ -35,6 +36,7 @@ struct loop {
 	struct scope *main; /* the first task's, while loop_run() runs */
 	uint64_t now_ns;
 	unsigned virtual_quiet_us; /* 0 = real time */
+	unsigned skipped;
 	struct timer **heap;
 	size_t heap_len, heap_cap;
 	struct list deferred; /* defer.link */
@@ -314,6 +316,9 @@ static void turn(struct loop *loop)
 		return;
 	post_arm(loop);
 	idle = list_empty(&loop->tasks.runnable) && list_empty(&loop->deferred);
+	if (!idle && !io_uring_sq_ready(&loop->ring) && loop->skipped++ < SKIPS_MAX)
+		return; /* nothing for the kernel, and more to do here */
+	loop->skipped = 0;
 	r = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, wait_limit(loop, &ts), NULL);
 	require(r >= 0 || r == -ETIME || r == -EINTR || r == -EBUSY || r == -EAGAIN);
 	clock_advance(loop);

@@ -19,7 +19,7 @@ int work_new(struct loop *loop, const char *name, unsigned threads, struct work 
 /* Ends the threads; no job may be queued. */
 void work_free(struct work *w);
 
-/* Runs fn(arg) on a thread; answers its result, or -EAGAIN (WORK_QUEUE_MAX jobs wait). */
+/* Runs fn(arg) on a thread; answers its result, or -EAGAIN (WORK_QUEUE_MAX jobs are there). */
 may_suspend int work_run(struct work *w, int (*fn)(void *arg), void *arg);
 
 #endif

@@ -432,8 +432,8 @@ static int session_new(struct h2 *h2)
 	}
 	nghttp2_option_set_no_auto_window_update(opt, 1);
 	nghttp2_option_set_no_closed_streams(opt, 1);
-	/* Go programs that dial by a plain path send it as :authority, which is not one (RFC 3986). What we
-	 * read of a request is checked in grpc_server.c. */
+	/* Go programs that dial by a plain path send it as :authority, which is not one (RFC 3986).
+	 * What we read of a request is checked in grpc_server.c. */
 	nghttp2_option_set_no_http_messaging(opt, h2->server);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);

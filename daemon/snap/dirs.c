@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/tree.h"
 #include "snap/tree.h"
 
 #include "base/banned.h"
@@ -34,31 +35,54 @@ static int own(const struct dirs_make *m, const char *path)
 			return err_errno(m->err, errno == ENOENT ? -EBADMSG : -errno,
 					 "stat the parent's directory %s", parent);
 	}
+	if (!st.st_uid && !st.st_gid) /* as it is made, and as the pool has it */
+		return 0;
 	if (fchownat(m->s->dir_fd, path, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_errno(m->err, -errno, "chown %s", path);
 	return 0;
 }
 
+/* A pooled directory in place of a new one: 1. */
+static int make_from_pool(const struct dirs_make *m, const char *path)
+{
+	const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+	char name[PATH_BYTES], fs[PATH_BYTES];
+
+	snprintf(name, sizeof(name), "%" PRIu64, m->pooled);
+	snprintf(fs, sizeof(fs), "%" PRIu64 "/fs", m->pooled);
+	return utimensat(m->s->pool.fd, fs, now, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       renameat(m->s->pool.fd, name, m->s->dir_fd, path) == 0;
+}
+
+static int make_new(const struct dirs_make *m, const char *path, const char *fs)
+{
+	char work[PATH_BYTES];
+	int r = make(m->s->dir_fd, path, 0700, m->err);
+
+	if (r == 0 && m->active) {
+		snprintf(work, sizeof(work), "%" PRIu64 "/work", m->id);
+		r = make(m->s->dir_fd, work, 0711, m->err);
+	}
+	if (r == 0 && mkdirat(m->s->dir_fd, fs, 0755) < 0)
+		r = errno == EEXIST ? 1 : err_errno(m->err, -errno, "mkdir %s", fs);
+	return r;
+}
+
 int dirs_make_job(void *arg)
 {
 	struct dirs_make *m = arg;
-	char path[PATH_BYTES];
-	int r;
+	char path[PATH_BYTES], fs[PATH_BYTES];
+	int r = 0;
 
 	snprintf(path, sizeof(path), "%" PRIu64, m->id);
-	r = make(m->s->dir_fd, path, 0700, m->err);
-	if (r == 0 && m->active) {
-		snprintf(path, sizeof(path), "%" PRIu64 "/work", m->id);
-		r = make(m->s->dir_fd, path, 0711, m->err);
-	}
-	snprintf(path, sizeof(path), "%" PRIu64 "/fs", m->id);
-	if (r == 0 && mkdirat(m->s->dir_fd, path, 0755) == 0)
-		r = own(m, path);
-	else if (r == 0 && errno != EEXIST)
-		r = err_errno(m->err, -errno, "mkdir %s", path);
+	snprintf(fs, sizeof(fs), "%" PRIu64 "/fs", m->id);
+	if (!m->pooled || !make_from_pool(m, path))
+		r = make_new(m, path, fs);
+	if (r == 0)
+		r = own(m, fs);
 	if (r < 0)
 		dirs_trash_now(m->s, m->id, NULL);
-	return r;
+	return r < 0 ? r : 0;
 }
 
 int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err)
@@ -99,9 +123,7 @@ static int volatile_job(void *arg)
 	char path[PATH_BYTES];
 
 	snprintf(path, sizeof(path), "%" PRIu64 "/work/work/incompat/volatile", t->id);
-	if (unlinkat(t->s->dir_fd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return err_errno(t->err, -errno, "remove %s", path);
-	return 0;
+	return tree_remove(t->s->dir_fd, path, t->err); /* it holds a file, "dirty" */
 }
 
 may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err)

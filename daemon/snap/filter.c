@@ -32,8 +32,8 @@ struct selector {
 
 struct filter {
 	struct arena arena;
-	struct selector **ands; /* one per filter: selector.next; NULL matches all */
-	size_t n, regexes;
+	struct selector **ands;    /* one per filter: selector.next; NULL matches all */
+	size_t n, regexes, folded; /* folded: see filter_re */
 	pcre2_compile_context *compile;
 	pcre2_match_context *match;
 	pcre2_match_data *scratch;
@@ -192,9 +192,11 @@ static int compile_regex(struct parse *p, struct selector *s)
 
 	if (p->f->regexes++ == FILTER_REGEXES_MAX)
 		return fail(p, "too many regular expressions");
-	r = filter_re(s->value, &pattern);
+	r = filter_re(s->value, &p->f->folded, &pattern);
 	if (r == -EINVAL)
 		return 0;
+	if (r == -E2BIG)
+		return fail(p, "classes under (?i) are too large");
 	if (r < 0 || prepare_regexes(p->f) < 0)
 		return no_memory(p);
 	s->re = pcre2_compile(pattern.data, pattern.len,

@@ -24,8 +24,11 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/str.h"
 #include "store/label.h"
+
+#define FILTER_STACK_MAX KiB(36) /* a task has 64 KiB */
 
 struct filter;
 
@@ -38,8 +41,8 @@ struct filter_subject {
 
 /*
  * Compiles n filters; nothing of exprs is kept. -EINVAL with "filter N, byte M: cause" for a filter
- * that is not valid and for what exceeds FILTERS_MAX and FILTER_MAX; -ENOMEM. Needs up to 32 KiB of
- * stack when there are expressions.
+ * that is not valid and for what exceeds FILTERS_MAX, FILTER_MAX and FILTER_RE_FOLD_MAX; -ENOMEM.
+ * Needs up to FILTER_STACK_MAX bytes of stack when there are expressions.
  */
 int filter_parse(struct filter **ret, const struct str *exprs, size_t n, struct err *err);
 

@@ -323,9 +323,9 @@ static bool read_token(struct re *r, bool *repeat)
 	}
 }
 
-int filter_re(struct str re, struct buf *out)
+int filter_re(struct str re, size_t *folded, struct buf *out)
 {
-	struct re r = {.t = {.s = re, .out = out}, .weight = 1, .weight_max = 1};
+	struct re r = {.t = {.s = re, .out = out, .folded = *folded}, .weight = 1, .weight_max = 1};
 	bool repeat = false;
 
 	if (!str_utf8(re))
@@ -336,5 +336,8 @@ int filter_re(struct str re, struct buf *out)
 			return r.t.error ? r.t.error : -EINVAL;
 	}
 	RE_EMIT(&r.t, ")");
-	return r.t.error ? r.t.error : r.depth ? -EINVAL : 0;
+	if (r.t.error || r.depth)
+		return r.t.error ? r.t.error : -EINVAL;
+	*folded = r.t.folded;
+	return *folded > FILTER_RE_FOLD_MAX ? -E2BIG : 0;
 }

@@ -47,6 +47,13 @@ int32_t re_rune(struct re_text *t)
 	return c;
 }
 
+static void emit_range(struct re_text *t, unsigned lo, unsigned hi)
+{
+	if (t->fold)
+		t->folded += hi - lo + 1;
+	RE_EMIT(t, "\\x{%x}-\\x{%x}", lo, hi);
+}
+
 /*
  * Ranges of a class, inside [ ]. The complement is written out, so that it can stand beside other
  * items; with folding it leaves out what the class takes in: U+017F folds to s, U+212A to k.
@@ -67,11 +74,13 @@ static void emit_class(struct re_text *t, const struct class_name *class, bool n
 			continue;
 		for (first = c; c + 1 < 128 && in[c + 1] != negate; c++)
 			;
-		RE_EMIT(t, "\\x{%x}-\\x{%x}", first, c);
+		emit_range(t, first, c);
 	}
 	if (!negate)
 		return;
-	RE_EMIT(t, "\\x{80}-\\x{17e}\\x{180}-\\x{2129}\\x{212b}-\\x{10ffff}");
+	emit_range(t, 0x80, 0x17e);
+	emit_range(t, 0x180, 0x2129);
+	emit_range(t, 0x212b, 0x10ffff);
 	if (!fold || !in['s'])
 		RE_EMIT(t, "\\x{17f}");
 	if (!fold || !in['k'])
@@ -267,7 +276,7 @@ static bool read_class_item(struct re_text *t)
 		if (!read_class_char(t, &hi) || hi < lo)
 			return false;
 	}
-	RE_EMIT(t, "\\x{%x}-\\x{%x}", (unsigned)lo, (unsigned)hi);
+	emit_range(t, (unsigned)lo, (unsigned)hi);
 	return true;
 }
 

@@ -18,6 +18,7 @@ struct re_text {
 	size_t pos;
 	struct buf *out; /* the pattern */
 	bool fold;       /* is caseless matching on at the end of out? */
+	size_t folded;   /* code points in the ranges of caseless classes so far */
 	int error;       /* of out: -ENOMEM */
 };
 

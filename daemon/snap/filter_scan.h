@@ -28,8 +28,8 @@ int32_t scan_peek(const struct scan *s);
 int scan_field(struct scan *s);
 
 /*
- * The characters of an operator, any run of = ! ~, at the position, where it stays. White space before
- * it is skipped.
+ * The characters of an operator, any run of = ! ~, at the position, where it stays. White space
+ * before it is skipped.
  */
 struct str scan_operator(struct scan *s);
 

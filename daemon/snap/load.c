@@ -26,12 +26,6 @@ struct load {
 	struct err *err;
 };
 
-static bool has_idmap(const struct record *r)
-{
-	return label_find(r->labels, r->labels_n, STR("containerd.io/snapshot/uidmapping")) ||
-	       label_find(r->labels, r->labels_n, STR("containerd.io/snapshot/gidmapping"));
-}
-
 static int load_record(struct load *l, struct str name, struct str value)
 {
 	auto_arena struct arena a;
@@ -49,7 +43,7 @@ static int load_record(struct load *l, struct str name, struct str value)
 	sn->size = rec.size;
 	sn->inodes = rec.inodes;
 	sn->boot = rec.boot;
-	sn->idmapped = has_idmap(&rec);
+	sn->idmapped = has_idmap(rec.labels, rec.labels_n);
 	if (rec.id >= l->s->next_id)
 		l->s->next_id = rec.id + 1;
 	map_put(&l->s->map, &sn->node);

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -22,135 +21,6 @@
 #include "snap/tree.h"
 
 #include "base/banned.h"
-
-#define LABEL_UIDMAP   STR("containerd.io/snapshot/uidmapping")
-#define LABEL_GIDMAP   STR("containerd.io/snapshot/gidmapping")
-#define LABEL_UPPERDIR STR("containerd.io/snapshot/overlay.upperdir")
-
-/* --- the tree --------------------------------------------------------------------------------- */
-
-struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id)
-{
-	struct snap *sn = calloc(1, sizeof(*sn) + name.len);
-
-	if (!sn)
-		return NULL;
-	memcpy(sn + 1, name.p, name.len);
-	sn->node.key = (struct str){(char *)(sn + 1), name.len};
-	sn->kind = (uint8_t)kind;
-	sn->id = id;
-	return sn;
-}
-
-void snap_link(struct snaps *s, struct snap *sn, struct snap *parent)
-{
-	sn->parent = parent;
-	sn->depth = parent ? parent->depth + 1 : 0;
-	if (parent)
-		parent->children++;
-	map_put(&s->map, &sn->node);
-}
-
-void snap_drop(struct snaps *s, struct snap *sn)
-{
-	if (sn->parent)
-		sn->parent->children--;
-	map_del(&s->map, &sn->node);
-	free(sn);
-	waitq_wake_all(&s->settled);
-}
-
-struct snap *snap_find(struct snaps *s, struct str name)
-{
-	struct map_node *n = map_get(&s->map, name);
-
-	return n ? container_of(n, struct snap, node) : NULL;
-}
-
-static void snap_settle(struct snaps *s, struct snap *sn)
-{
-	sn->state = SNAP_STABLE;
-	waitq_wake_all(&s->settled);
-}
-
-static int not_found(struct str name, struct err *err)
-{
-	return err_set(err, -ENOENT, "snapshot " STR_FMT " does not exist", STR_ARG(name));
-}
-
-/* The snapshot of that name once nothing is under way with it; *ret NULL = there is none. */
-may_suspend static int snap_settled(struct snaps *s, struct str name, struct snap **ret,
-				    struct err *err)
-{
-	struct snap *sn;
-
-	while ((sn = snap_find(s, name)) && sn->state != SNAP_STABLE) {
-		if (waitq_wait(&s->settled) < 0)
-			return err_set(err, -ECANCELED, "cancelled");
-	}
-	*ret = sn;
-	return 0;
-}
-
-/* Several names settled at the same moment. */
-may_suspend static int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a,
-				     struct str b, struct snap **ret_b, struct err *err)
-{
-	int r;
-
-	do {
-		r = snap_settled(s, a, ret_a, err);
-		if (r == 0)
-			r = snap_settled(s, b, ret_b, err);
-		if (r < 0)
-			return r;
-	} while (snap_find(s, a) != *ret_a || (*ret_a && (*ret_a)->state != SNAP_STABLE));
-	return 0;
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-static int name_check(struct str name, const char *what, struct err *err)
-{
-	if (name.len == 0 || name.len > SNAPSHOT_NAME_MAX)
-		return err_set(err, -EINVAL, "%s of %zu bytes; 1 to %d are allowed", what, name.len,
-			       SNAPSHOT_NAME_MAX);
-	return 0;
-}
-
-static int labels_check(const struct label *labels, size_t n, struct err *err)
-{
-	size_t bytes = 0;
-
-	if (n > LABELS_MAX)
-		return err_set(err, -EINVAL, "%zu labels; at most %d are allowed", n, LABELS_MAX);
-	for (size_t i = 0; i < n; i++) {
-		size_t one = labels[i].key.len + labels[i].value.len;
-
-		if (one > LABEL_MAX)
-			return err_set(err, -EINVAL,
-				       "label key and value of %zu bytes (max %d bytes): " STR_FMT,
-				       one, LABEL_MAX,
-				       (int)(labels[i].key.len > 64 ? 64 : labels[i].key.len),
-				       labels[i].key.p);
-		bytes += one;
-	}
-	if (bytes > LABELS_BYTES_MAX)
-		return err_set(err, -EINVAL, "labels of %zu bytes; at most %zu are allowed", bytes,
-			       LABELS_BYTES_MAX);
-	return 0;
-}
-
-static bool has_idmap(const struct label *labels, size_t n)
-{
-	return label_find(labels, n, LABEL_UIDMAP) && label_find(labels, n, LABEL_GIDMAP);
-}
 
 /* --- mounts ----------------------------------------------------------------------------------- */
 
@@ -210,7 +80,7 @@ may_suspend int snaps_mounts(struct snaps *s, struct str key, struct arena *a,
 	if (r < 0)
 		return r;
 	if (!sn)
-		return not_found(key, err);
+		return snap_not_found(key, err);
 	if (sn->kind == SNAPSHOT_COMMITTED)
 		return err_set(err, -EBUSY, "snapshot " STR_FMT " is committed", STR_ARG(key));
 	if (s->options.volatile_upper && sn->kind == SNAPSHOT_ACTIVE && sn->parent) {
@@ -232,7 +102,7 @@ may_suspend int snaps_mounts(struct snaps *s, struct str key, struct arena *a,
 	r = snap_settled(s, key, &sn, err); /* it may have gone meanwhile */
 	if (r < 0)
 		return r;
-	return sn ? mounts(s, sn, uid, gid, a, ret, err) : not_found(key, err);
+	return sn ? mounts(s, sn, uid, gid, a, ret, err) : snap_not_found(key, err);
 }
 
 /* --- prepare ---------------------------------------------------------------------------------- */
@@ -282,17 +152,6 @@ static int owner_from_labels(struct snaps *s, const struct label *labels, size_t
 	return r;
 }
 
-static void change_put(struct meta_change *c, struct str name, const struct buf *value)
-{
-	c->changes[c->n++] = (struct kv_change){
-		.space = KV_SNAPSHOTS, .key = name, .value = {(char *)value->data, value->len}};
-}
-
-static void change_del(struct meta_change *c, struct str name)
-{
-	c->changes[c->n++] = (struct kv_change){.space = KV_SNAPSHOTS, .key = name, .del = true};
-}
-
 /* Directories, then the record. sn is reserved. */
 may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const struct label *labels,
 				    size_t labels_n, struct dirs_make *m, struct err *err)
@@ -307,10 +166,11 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 	uint64_t next;
 	int r;
 
+	m->pooled = pool_take(s);
 	r = work_run(s->fs, dirs_make_job, m);
 	if (r < 0)
 		return r;
-	rec.created_ns = rec.updated_ns = now_ns();
+	rec.created_ns = rec.updated_ns = wall_now_ns();
 	if (sn->parent)
 		rec.parent = snap_name(sn->parent);
 	if (record_encode(&rec, &value) < 0)
@@ -350,8 +210,8 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 {
 	struct dirs_make m = {.s = s, .active = kind == SNAPSHOT_ACTIVE, .err = err};
 	struct str uid = {0}, gid = {0};
-	struct snap *sn, *p, *there;
-	int r = name_check(key, "key", err);
+	struct snap *sn, *p = NULL, *there = NULL;
+	int r = snap_name_check(key, "key", err);
 
 	if (r == 0)
 		r = labels_check(labels, labels_n, err);
@@ -419,14 +279,14 @@ may_suspend int snaps_usage(struct snaps *s, struct str key, struct tree_usage *
 	if (r < 0)
 		return r;
 	if (!sn)
-		return not_found(key, err);
+		return snap_not_found(key, err);
 	*ret = (struct tree_usage){sn->size, sn->inodes};
 	if (sn->kind != SNAPSHOT_ACTIVE)
 		return 0;
 	u.id = sn->id;
 	r = work_run(s->fs, usage_job, &u);
 	if (r < 0)
-		return snap_find(s, key) ? err_wrap(err, r, "usage") : not_found(key, err);
+		return snap_find(s, key) ? err_wrap(err, r, "usage") : snap_not_found(key, err);
 	*ret = u.usage;
 	return 0;
 }
@@ -437,7 +297,7 @@ static int commit_check(struct str name, struct snap *there, struct str key, str
 	if (there)
 		return err_set(err, -EEXIST, "snapshot " STR_FMT " already exists", STR_ARG(name));
 	if (!sn)
-		return not_found(key, err);
+		return snap_not_found(key, err);
 	if (sn->kind != SNAPSHOT_ACTIVE)
 		return err_set(err, -EBUSY, "snapshot " STR_FMT " is not active", STR_ARG(key));
 	if (!parent.len)
@@ -464,14 +324,17 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 	auto_buf struct buf value = BUF_INIT;
 	struct record rec = {
 		.kind = SNAPSHOT_COMMITTED, .id = to->id, .labels = labels, .labels_n = labels_n};
-	struct meta_change c = {.sync_tree = s->options.sync};
+	struct meta_change c = {0};
 	int r = work_run(s->fs, usage_job, &u);
 
 	if (r < 0)
 		return err_wrap(err, r, "usage");
 	rec.size = to->size = u.usage.size;
 	rec.inodes = to->inodes = u.usage.inodes;
-	rec.created_ns = rec.updated_ns = now_ns();
+	r = s->options.sync ? syncfs_run(&s->sync, err) : 0; /* files first, then the record */
+	if (r < 0)
+		return r;
+	rec.created_ns = rec.updated_ns = wall_now_ns();
 	if (to->parent)
 		rec.parent = snap_name(to->parent);
 	if (record_encode(&rec, &value) < 0)
@@ -484,8 +347,8 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, struct str parent,
 			     const struct label *labels, size_t labels_n, struct err *err)
 {
-	struct snap *there, *sn, *p = NULL, *to;
-	int r = name_check(name, "name", err);
+	struct snap *there = NULL, *sn = NULL, *p = NULL, *to;
+	int r = snap_name_check(name, "name", err);
 
 	if (r == 0)
 		r = labels_check(labels, labels_n, err);
@@ -502,6 +365,7 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 		r = commit_check(name, there, key, sn, parent, p, err);
 	if (r < 0)
 		return r;
+	require(sn); /* by commit_check */
 	to = snap_new(name, SNAPSHOT_COMMITTED, sn->id);
 	if (!to)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -533,7 +397,7 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 	if (r < 0)
 		return r;
 	if (!sn)
-		return not_found(key, err);
+		return snap_not_found(key, err);
 	if (sn->children)
 		return err_set(err, -EBUSY, "cannot remove snapshot with child: " STR_FMT " has %u",
 			       STR_ARG(key), sn->children);
@@ -555,202 +419,6 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 void snaps_cleanup(struct snaps *s)
 {
 	trash_kick(s);
-}
-
-/* --- stat, update, walk ----------------------------------------------------------------------- */
-
-static int info_decode(struct snaps *s, struct str name, struct str value, struct arena *a,
-		       struct snap_info *ret, struct err *err)
-{
-	struct label *labels;
-	char *copy = arena_strndup(a, value.p, value.len), *upper;
-	size_t at = 0;
-	int r;
-
-	ret->name.p = arena_strndup(a, name.p, name.len);
-	ret->name.len = name.len;
-	if (!copy || !ret->name.p)
-		return err_set(err, -ENOMEM, "out of memory");
-	r = record_decode((struct str){copy, value.len}, a, &ret->record, err);
-	if (r < 0 || !s->options.upperdir_label)
-		return r;
-	upper = arena_printf(a, "%s/%" PRIu64 "/fs", s->dir, ret->record.id);
-	labels = arena_alloc(a, (ret->record.labels_n + 1) * sizeof(*labels));
-	if (!upper || !labels)
-		return err_set(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < ret->record.labels_n; i++) {
-		if (str_eq(ret->record.labels[i].key, LABEL_UPPERDIR))
-			continue;
-		if (at == i && str_cmp(ret->record.labels[i].key, LABEL_UPPERDIR) > 0)
-			labels[at++] = (struct label){LABEL_UPPERDIR, str_of(upper)};
-		labels[at++] = ret->record.labels[i];
-	}
-	if (at == ret->record.labels_n && !label_find(labels, at, LABEL_UPPERDIR))
-		labels[at++] = (struct label){LABEL_UPPERDIR, str_of(upper)};
-	ret->record.labels = labels;
-	ret->record.labels_n = at;
-	return 0;
-}
-
-may_suspend int snaps_stat(struct snaps *s, struct str key, struct arena *a, struct snap_info *ret,
-			   struct err *err)
-{
-	auto_buf struct buf value = BUF_INIT;
-	int r = meta_get(s->meta, key, &value, err);
-
-	if (r == -ENOENT)
-		return not_found(key, err);
-	if (r < 0)
-		return r;
-	return info_decode(s, key, (struct str){(char *)value.data, value.len}, a, ret, err);
-}
-
-static int by_key(const void *a, const void *b)
-{
-	return str_cmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
-/* One label set, replaced or (empty value) taken out. */
-static void label_set(struct label *labels, size_t *n, struct str key, struct str value)
-{
-	const struct label *there = label_find(labels, *n, key);
-	size_t i = there ? (size_t)(there - labels) : *n;
-
-	if (!value.len) {
-		if (there)
-			memmove(&labels[i], &labels[i + 1], (--*n - i) * sizeof(*labels));
-		return;
-	}
-	labels[i] = (struct label){key, value};
-	if (!there) {
-		++*n;
-		qsort(labels, *n, sizeof(*labels), by_key);
-	}
-}
-
-/* Applies an update mask (containerd core/snapshots/storage/bolt.go, UpdateInfo). */
-static int update_labels(const struct record *old, const struct label *labels, size_t labels_n,
-			 const struct str *paths, size_t paths_n, struct arena *a,
-			 struct record *ret, struct err *err)
-{
-	const struct str prefix = STR("labels.");
-	struct label *out = arena_alloc(a, (old->labels_n + labels_n + paths_n + 1) * sizeof(*out));
-	const struct label *l;
-	size_t n = 0;
-
-	if (!out)
-		return err_set(err, -ENOMEM, "out of memory");
-	if (paths_n)
-		memcpy(out, old->labels, (n = old->labels_n) * sizeof(*out));
-	for (size_t i = 0; i < paths_n || (i == 0 && !paths_n); i++) {
-		if (!paths_n || str_eq(paths[i], STR("labels"))) {
-			n = 0;
-			for (size_t j = 0; j < labels_n; j++)
-				label_set(out, &n, labels[j].key, labels[j].value);
-		} else if (str_starts(paths[i], prefix) && paths[i].len > prefix.len) {
-			struct str key = {paths[i].p + prefix.len, paths[i].len - prefix.len};
-
-			l = label_find(labels, labels_n, key);
-			label_set(out, &n, key, l ? l->value : (struct str){0});
-		} else {
-			return err_set(err, -EINVAL, "cannot update " STR_FMT, STR_ARG(paths[i]));
-		}
-	}
-	ret->labels = out;
-	ret->labels_n = n;
-	return labels_check(out, n, err);
-}
-
-may_suspend static int update_write(struct snaps *s, struct str key, struct snap_info *info,
-				    struct err *err)
-{
-	auto_buf struct buf value = BUF_INIT;
-	struct meta_change c = {0};
-
-	info->record.updated_ns = now_ns();
-	if (record_encode(&info->record, &value) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	change_put(&c, key, &value);
-	return meta_commit(s->meta, &c, err);
-}
-
-may_suspend int snaps_update(struct snaps *s, struct str key, const struct label *labels,
-			     size_t labels_n, const struct str *paths, size_t paths_n,
-			     struct arena *a, struct snap_info *ret, struct err *err)
-{
-	struct snap_info info = {0};
-	struct snap *sn;
-	int r = labels_check(labels, labels_n, err);
-
-	if (r == 0 && paths_n > LABELS_MAX)
-		r = err_set(err, -EINVAL, "%zu mask paths; at most %d are allowed", paths_n,
-			    LABELS_MAX);
-	if (r == 0)
-		r = snap_settled(s, key, &sn, err);
-	if (r < 0)
-		return r;
-	if (!sn)
-		return not_found(key, err);
-	sn->state = SNAP_CHANGING;
-	r = snaps_stat(s, key, a, &info, err);
-	if (r == 0)
-		r = update_labels(&info.record, labels, labels_n, paths, paths_n, a, &info.record,
-				  err);
-	if (r == 0)
-		r = update_write(s, key, &info, err);
-	if (r == 0)
-		sn->idmapped = has_idmap(info.record.labels, info.record.labels_n);
-	snap_settle(s, sn);
-	if (r == 0)
-		*ret = info;
-	return r;
-}
-
-may_suspend int snaps_walk(struct snaps *s, struct meta_walk **ret_walk, struct err *err)
-{
-	return meta_walk_new(s->meta, ret_walk, err);
-}
-
-static struct str kind_name(enum snapshot_kind kind)
-{
-	return kind == SNAPSHOT_ACTIVE ? STR("active")
-	       : kind == SNAPSHOT_VIEW ? STR("view")
-				       : STR("committed");
-}
-
-may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
-				struct arena *a, struct snap_info *ret_infos, struct err *err)
-{
-	const struct meta_entry *entries;
-	int found = 0, n, r;
-
-	while (found == 0 && (n = meta_walk_next(w, &entries, err)) != 0) {
-		if (n < 0)
-			return n;
-		for (int i = 0; i < n; i++) {
-			struct snap_info *info = &ret_infos[found];
-
-			r = info_decode(s, entries[i].name, entries[i].value, a, info, err);
-			if (r < 0)
-				return r;
-			struct filter_subject subject = {
-				info->name, info->record.parent, kind_name(info->record.kind),
-				info->record.labels, info->record.labels_n};
-
-			found += !f || filter_match(f, &subject);
-		}
-	}
-	return found;
-}
-
-bool snaps_want_restart(const struct snaps *s)
-{
-	return meta_wants_restart(s->meta);
-}
-
-size_t snaps_count(const struct snaps *s)
-{
-	return s->map.count;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -786,17 +454,22 @@ static int snaps_init(struct snaps *s, struct loop *loop, const struct snaps_opt
 
 	s->loop = loop;
 	s->options = *options;
-	s->dir_fd = s->trash_fd = -1;
+	s->dir_fd = s->trash_fd = s->pool.fd = -1;
 	s->next_id = 1;
 	s->boot = boot_hash();
 	scope_init(&s->scope, loop);
 	waitq_init(&s->settled);
 	waitq_init(&s->trash_filled);
+	waitq_init(&s->pool_filled);
 	if (map_init(&s->map) < 0 || asprintf(&s->dir, "%s/snapshots", options->root) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = open_dir(options->root, "snapshots", &s->dir_fd, err);
 	if (r == 0)
 		r = open_dir(options->root, "trash", &s->trash_fd, err);
+	if (r == 0)
+		r = open_dir(options->root, "pool", &s->pool.fd, err);
+	if (r == 0)
+		r = syncfs_init(&s->sync, loop, s->dir_fd, err);
 	if (r == 0)
 		r = work_new(loop, "fs", WORK_THREADS_FS, &s->fs, err);
 	if (r == 0)
@@ -826,6 +499,8 @@ may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options
 	r = tree_fd < 0 ? err_errno(err, -errno, "dup")
 			: meta_new(loop, kv, tree_fd, &s->meta, err);
 	if (r == 0)
+		r = pool_start(s, err);
+	if (r == 0)
 		r = trash_start(s, err);
 	if (r < 0) {
 		snaps_free(s);
@@ -845,6 +520,7 @@ may_suspend void snaps_free(struct snaps *s)
 	scope_wait(&s->scope);
 	scope_fini(&s->scope);
 	meta_free(s->meta);
+	syncfs_fini(&s->sync);
 	work_free(s->fs);
 	work_free(s->reapers);
 	for (size_t i = 0; s->map.slots && i < s->map.size; i++) {
@@ -858,6 +534,18 @@ may_suspend void snaps_free(struct snaps *s)
 		close(s->dir_fd);
 	if (s->trash_fd >= 0)
 		close(s->trash_fd);
+	if (s->pool.fd >= 0)
+		close(s->pool.fd);
 	free(s->dir);
 	free(s);
+}
+
+bool snaps_want_restart(const struct snaps *s)
+{
+	return meta_wants_restart(s->meta);
+}
+
+size_t snaps_count(const struct snaps *s)
+{
+	return s->map.count;
 }

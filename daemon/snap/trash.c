@@ -15,13 +15,16 @@
 
 #include "base/banned.h"
 
-#define NAMES_MAX    256
+#define NAMES_MAX    DIR_POOL_MAX /* of one listing: the whole pool */
 #define NAME_BYTES   32
 #define RETRY_MS_MIN 1000
 #define RETRY_MS_MAX 60000
 
 struct pass {
 	struct snaps *s;
+	int fd;      /* ROOT/trash or ROOT/pool */
+	size_t room; /* in the pool; taken by the threads */
+	bool pooled[NAMES_MAX];
 	char names[NAMES_MAX][NAME_BYTES];
 	size_t n, next; /* next: taken by the threads */
 	size_t failed;
@@ -33,7 +36,7 @@ static int list_job(void *arg)
 	struct pass *p = arg;
 	auto_closedir DIR *d = NULL;
 	struct dirent *e;
-	int fd = openat(p->s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(p->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
@@ -50,14 +53,26 @@ static int list_job(void *arg)
 	return 0;
 }
 
+static bool take_room(struct pass *p)
+{
+	size_t room = __atomic_load_n(&p->room, __ATOMIC_RELAXED);
+
+	while (room && !__atomic_compare_exchange_n(&p->room, &room, room - 1, false,
+						    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return room != 0;
+}
+
 static int remove_job(void *arg)
 {
 	struct pass *p = arg;
-	struct err err = ERR_INIT;
 	size_t i;
 
 	while ((i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n) {
-		if (tree_remove(p->s->trash_fd, p->names[i], &err) < 0) {
+		struct err err = ERR_INIT;
+
+		p->pooled[i] = take_room(p) && pool_clean(p->s, p->fd, p->names[i]);
+		if (!p->pooled[i] && tree_remove(p->fd, p->names[i], &err) < 0) {
 			__atomic_fetch_add(&p->failed, 1, __ATOMIC_RELAXED);
 			log_warn("trash name=%s error=\"%s\"", p->names[i], err.text);
 		}
@@ -72,22 +87,46 @@ may_suspend static int remove_task(void *arg)
 	return work_run(p->s->reapers, remove_job, p);
 }
 
-/* Empties the trash; answers how many directories stay. */
-may_suspend static int trash_pass(struct snaps *s, struct pass *p)
+static void to_pool(struct pass *p)
+{
+	uint64_t id;
+
+	for (size_t i = 0; i < p->n; i++) {
+		if (p->pooled[i] && str_u64(str_of(p->names[i]), &id) == 0)
+			pool_put(p->s, id);
+	}
+}
+
+/* One listing of the directory fd. */
+may_suspend static int pass_run(struct snaps *s, struct pass *p, int fd)
 {
 	struct scope scope;
+	int r;
 
+	memset(p, 0, sizeof(*p));
+	p->s = s;
+	p->fd = fd;
+	p->room = DIR_POOL_MAX - s->pool.n;
+	r = work_run(s->reapers, list_job, p);
+	if (r < 0)
+		return r;
+	scope_init(&scope, s->loop);
+	for (int i = 0; p->n && i < WORK_THREADS_REAPER; i++) {
+		if (scope_spawn(&scope, remove_task, p, NULL) < 0)
+			break;
+	}
+	scope_wait(&scope);
+	scope_fini(&scope);
+	to_pool(p);
+	return 0;
+}
+
+/* Empties the trash; answers whether something stays. */
+may_suspend static bool trash_pass(struct snaps *s, struct pass *p)
+{
 	do {
-		*p = (struct pass){.s = s};
-		if (work_run(s->reapers, list_job, p) < 0)
-			return 1;
-		scope_init(&scope, s->loop);
-		for (int i = 0; p->n && i < WORK_THREADS_REAPER; i++) {
-			if (scope_spawn(&scope, remove_task, p, NULL) < 0)
-				break;
-		}
-		scope_wait(&scope);
-		scope_fini(&scope);
+		if (pass_run(s, p, s->trash_fd) < 0)
+			return true;
 	} while (p->n && p->failed < p->n && !task_cancelled());
 	return p->n != 0;
 }
@@ -101,6 +140,8 @@ may_suspend static int reaper(void *arg)
 
 	if (!p)
 		return -ENOMEM;
+	/* What an earlier start has left in the pool is looked at before it is used. */
+	pass_run(s, p, s->pool.fd);
 	while (r != -ECANCELED) {
 		s->trash_kicked = false;
 		if (trash_pass(s, p))

@@ -9,7 +9,9 @@
 
 #include <inttypes.h>
 
+#include "base/limits.h"
 #include "base/map.h"
+#include "fs/syncfs.h"
 #include "loop/scope.h"
 #include "loop/work.h"
 #include "snap/snap.h"
@@ -33,6 +35,20 @@ struct snap {
 	bool broken;   /* its directory or parent is gone: no mounts */
 };
 
+/* Directories that can become a snapshot's by a rename: a ring, oldest first. */
+struct pool {
+	int fd;    /* ROOT/pool */
+	uid_t uid; /* whose a new directory is */
+	gid_t gid;
+	bool has_flags;
+	uint32_t xflags, projid; /* of a new directory */
+	size_t first, n;
+	struct {
+		uint64_t id;   /* its name there */
+		uint64_t mark; /* of syncfs: usable once it is covered */
+	} dirs[DIR_POOL_MAX];
+};
+
 struct snaps {
 	struct loop *loop;
 	struct meta *meta;
@@ -46,7 +62,12 @@ struct snaps {
 	struct scope scope; /* the reaper */
 	struct waitq trash_filled;
 	bool trash_kicked;
+	struct syncfs sync;
+	struct pool pool;
+	struct waitq pool_filled;
 };
+
+/* --- tree.c --- */
 
 /* A new element, not in the map; NULL = no memory. */
 struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id);
@@ -59,6 +80,31 @@ static inline struct str snap_name(const struct snap *sn)
 	return sn->node.key;
 }
 
+/* What was under way with sn has ended. */
+void snap_settle(struct snaps *s, struct snap *sn);
+/* The snapshot of that name once nothing is under way with it; *ret NULL = there is none.
+ * -ECANCELED. */
+may_suspend int snap_settled(struct snaps *s, struct str name, struct snap **ret, struct err *err);
+/* Two names settled at the same moment. */
+may_suspend int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a, struct str b,
+			      struct snap **ret_b, struct err *err);
+
+static inline int snap_not_found(struct str name, struct err *err)
+{
+	return err_set(err, -ENOENT, "snapshot " STR_FMT " does not exist", STR_ARG(name));
+}
+
+int snap_name_check(struct str name, const char *what, struct err *err);
+int labels_check(const struct label *labels, size_t n, struct err *err);
+
+#define LABEL_UIDMAP STR("containerd.io/snapshot/uidmapping")
+#define LABEL_GIDMAP STR("containerd.io/snapshot/gidmapping")
+bool has_idmap(const struct label *labels, size_t n);
+
+int64_t wall_now_ns(void); /* CLOCK_REALTIME */
+void change_put(struct meta_change *c, struct str name, const struct buf *value);
+void change_del(struct meta_change *c, struct str name);
+
 /* load.c: before anything else runs. */
 may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
 
@@ -66,6 +112,7 @@ may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
 struct dirs_make {
 	struct snaps *s;
 	uint64_t id, parent_id; /* parent_id 0 = none */
+	uint64_t pooled;        /* from pool_take() */
 	bool active;
 	bool owned; /* uid, gid are given */
 	uid_t uid;
@@ -78,6 +125,18 @@ may_suspend int dirs_trash(struct snaps *s, uint64_t id, struct err *err);
 int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err);
 /* Removes the mark that a volatile mount leaves in the work directory. */
 may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err);
+
+/*
+ * pool.c: directories are used again. What the reaper has emptied goes there instead of being
+ * removed: making and removing directories is the dearest part of a short snapshot's life.
+ */
+/* 0 = none is ready. The directory is then the caller's. */
+uint64_t pool_take(struct snaps *s);
+void pool_put(struct snaps *s, uint64_t id);
+/* On a thread: empties name in dirfd and moves it into the pool. false: it is not fit for that. */
+bool pool_clean(struct snaps *s, int dirfd, const char *name);
+/* Starts the task that makes pooled directories usable when no commit does it. */
+int pool_start(struct snaps *s, struct err *err);
 
 /* trash.c */
 int trash_start(struct snaps *s, struct err *err);

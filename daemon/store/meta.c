@@ -61,25 +61,10 @@ static bool disk_works(int tree_fd)
 	       fsync(fd) == 0;
 }
 
-static int sync_tree(struct group *g)
+static void fail_members(struct group *g, int code, const char *what)
 {
-	bool any = false;
-
 	for (size_t i = 0; i < g->n; i++)
-		any |= g->members[i]->change->sync_tree;
-	if (any && syncfs(g->meta->tree_fd) < 0)
-		return -errno;
-	return 0;
-}
-
-static void fail_members(struct group *g, int code, bool synced_only, const char *what)
-{
-	for (size_t i = 0; i < g->n; i++) {
-		struct waiting *w = g->members[i];
-
-		if (!w->result && (!synced_only || w->change->sync_tree))
-			w->result = err_errno(w->err, code, "%s", what);
-	}
+		g->members[i]->result = err_errno(g->members[i]->err, code, "%s", what);
 }
 
 static int write_group(void *arg)
@@ -92,27 +77,24 @@ static int write_group(void *arg)
 
 	if (m->failed) {
 		g->disk_works = disk_works(m->tree_fd);
-		fail_members(g, -EIO, false, "the database failed and waits for a restart");
+		fail_members(g, -EIO, "the database failed and waits for a restart");
 		return 0;
 	}
-	r = sync_tree(g);
-	if (r < 0)
-		fail_members(g, r, true, "syncfs of the snapshots");
 	all = reallocarray(NULL, g->n * META_CHANGES_MAX, sizeof(*all));
 	if (!all) {
-		fail_members(g, -ENOMEM, false, "group commit");
+		fail_members(g, -ENOMEM, "group commit");
 		return 0;
 	}
 	for (size_t i = 0; i < g->n; i++) {
 		const struct meta_change *c = g->members[i]->change;
 
-		for (size_t j = 0; !g->members[i]->result && j < c->n; j++)
+		for (size_t j = 0; j < c->n; j++)
 			all[n++] = c->changes[j];
 	}
-	r = n ? kv_commit(m->kv, all, n, &g->err) : 0;
+	r = kv_commit(m->kv, all, n, &g->err);
 	free(all);
 	if (r < 0) {
-		fail_members(g, r, false, g->err.text);
+		fail_members(g, r, g->err.text);
 		g->disk_works = disk_works(m->tree_fd);
 	}
 	return r;

@@ -13,7 +13,7 @@
 
 struct meta;
 
-/* kv and tree_fd (a directory of the file system that holds the snapshots) become meta's. */
+/* kv and tree_fd (a directory beside the database, to try the disk in) become meta's. */
 int meta_new(struct loop *loop, struct kv *kv, int tree_fd, struct meta **ret_meta,
 	     struct err *err) must_check;
 
@@ -26,7 +26,6 @@ may_suspend void meta_free(struct meta *m);
 struct meta_change {
 	struct kv_change changes[META_CHANGES_MAX];
 	size_t n;
-	bool sync_tree; /* syncfs() of the snapshots' file system comes first */
 };
 
 /* Durable when 0 is returned. Otherwise the outcome is not known before the next start, and every

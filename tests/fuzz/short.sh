@@ -11,7 +11,7 @@ for f in build-fuzz/fuzz_*; do
 	found=$((found + 1))
 	name=${f##*/fuzz_}
 	mkdir -p "$tmp/$name"
-	corpus=tests/data/fuzz/fuzz_$name
+	corpus=tests/data/fuzz/$name
 	echo "fuzz $name"
 	"$f" -max_total_time="${FUZZ_SHORT:-15}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
 		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus")

@@ -143,5 +143,10 @@ int main(void)
 		arena_fini(&t.arena);
 	}
 	printf("%zu cases, %zu are filters, %zu match\n", n, parsed, matched);
+	/* A generator that makes only one kind of case proves nothing. */
+	if (ok && (parsed < n / 5 || n - parsed < n / 5 || matched < n / 10)) {
+		printf("too few of one kind\n");
+		return 1;
+	}
 	return ok && n ? 0 : 1;
 }

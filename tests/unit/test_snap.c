@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -30,7 +32,8 @@ static void keep_open(struct kv *kv)
 
 static struct snaps *open_snaps(void)
 {
-	struct snaps_options o = {.root = root, .features = {.overlay = true, .index_off = true}};
+	struct snaps_options o = {
+		.root = root, .features = {.overlay = true, .index_off = true}, .sync = true};
 	struct err err = ERR_INIT;
 	struct snaps *s;
 
@@ -238,6 +241,107 @@ static void test_update(void **state)
 	with_disk(updates);
 }
 
+/* Waits for the reaper. */
+static bool becomes(bool (*cond)(const char *path), const char *path)
+{
+	for (int i = 0; i < 1000 && !cond(path); i++)
+		task_sleep_ms(5);
+	return cond(path);
+}
+
+static bool gone(const char *path)
+{
+	return !there(path);
+}
+
+static int pool(void *arg)
+{
+	struct snaps *s = open_snaps();
+	struct stat st;
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(mkdirat(root_fd, "snapshots/1/fs/etc", 0700), 0);
+	assert_int_equal(mkdirat(root_fd, "snapshots/1/work/work", 0), 0);
+	assert_int_equal(fchmodat(root_fd, "snapshots/1/fs", 0700, 0), 0);
+	assert_int_equal(snaps_remove(s, STR("a"), NULL), 0);
+	assert_true(becomes(there, "pool/1/fs"));
+	assert_int_equal(prepare(s, "b", ""), 0); /* not durably empty yet: not used */
+	assert_true(there("pool/1") && there("snapshots/2/work"));
+	assert_int_equal(commit(s, "base", "b"), 0); /* its syncfs covers the pool */
+	assert_int_equal(prepare(s, "c", ""), 0);
+	assert_true(gone("pool/1") && there("snapshots/3/work"));
+	assert_true(gone("snapshots/3/fs/etc") && gone("snapshots/3/work/work"));
+	assert_int_equal(fstatat(root_fd, "snapshots/3/fs", &st, 0), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	assert_true(time(NULL) - st.st_mtime <= 1);
+	snaps_free(s);
+	return 0;
+}
+
+static void test_directories_are_used_again(void **state)
+{
+	(void)state;
+	with_disk(pool);
+}
+
+static int pool_restart(void *arg)
+{
+	struct snaps *s = open_snaps();
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", ""), 0);
+	assert_int_equal(snaps_remove(s, STR("a"), NULL), 0);
+	assert_true(becomes(there, "pool/1/fs"));
+	snaps_free(s);
+	/* Another start knows nothing of what happened to it. */
+	assert_int_equal(mkdirat(root_fd, "pool/1/fs/x", 0700), 0);
+	s = open_snaps();
+	assert_true(becomes(gone, "pool/1/fs/x"));
+	task_sleep_ms(20);
+	assert_int_equal(prepare(s, "b", ""), 0);
+	assert_int_equal(commit(s, "base", "b"), 0);
+	assert_int_equal(prepare(s, "c", ""), 0);
+	assert_true(gone("pool/1") && there("snapshots/3/fs"));
+	snaps_free(s);
+	return 0;
+}
+
+static void test_pool_is_looked_at_after_a_restart(void **state)
+{
+	(void)state;
+	with_disk(pool_restart);
+}
+
+static int pool_refuses(void *arg)
+{
+	struct snaps *s = open_snaps();
+	char path[128];
+
+	(void)arg;
+	assert_int_equal(prepare(s, "a", ""), 0);
+	snprintf(path, sizeof(path), "%s/snapshots/1/fs", root);
+	if (setxattr(path, "user.x", "y", 1, 0) < 0) { /* a file system without */
+		snaps_free(s);
+		return 1;
+	}
+	assert_int_equal(prepare(s, "b", ""), 0);
+	assert_int_equal(unlinkat(root_fd, "snapshots/2/work", AT_REMOVEDIR), 0);
+	assert_int_equal(snaps_remove(s, STR("a"), NULL), 0);
+	assert_int_equal(snaps_remove(s, STR("b"), NULL), 0);
+	assert_true(becomes(gone, "trash/1") && becomes(gone, "trash/2"));
+	assert_true(gone("pool/1") && gone("pool/2"));
+	snaps_free(s);
+	return 0;
+}
+
+static void test_pool_refuses_what_is_not_as_new(void **state)
+{
+	(void)state;
+	if (with_disk(pool_refuses))
+		skip();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +350,9 @@ int main(void)
 		cmocka_unit_test(test_store_fails),
 		cmocka_unit_test(test_unknown_outcome_is_whole_after_restart),
 		cmocka_unit_test(test_update),
+		cmocka_unit_test(test_directories_are_used_again),
+		cmocka_unit_test(test_pool_is_looked_at_after_a_restart),
+		cmocka_unit_test(test_pool_refuses_what_is_not_as_new),
 	};
 
 	return cmocka_run_group_tests_name("snap", tests, NULL, NULL);

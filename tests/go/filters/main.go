@@ -62,6 +62,9 @@ func several(n int, piece func() string) string {
 
 // word is short and made of few letters, so that things match.
 func word() string {
+	if chance(30) {
+		return several(4, func() string { return pick("a", "b") })
+	}
 	return several(5, func() string {
 		return pick("a", "b", "c", "ab", "k", "s", "K", "S", "1", "-", "_", "/", ":", "=", ".", "é", "É", "ſ", "K", "\n",
 			" ", "Ω", "ω", "日", "\t", "\v", "\"", "\\", "x", "😀", "\u00a0", "a", "b", "sha256:ab")
@@ -71,7 +74,7 @@ func word() string {
 func newSubject() *subject {
 	s := &subject{name: word(), parent: word(), kind: pick("active", "view", "committed"), labels: map[string]string{}}
 	for i := rnd.Intn(4); i > 0; i-- {
-		s.labels[pick("a", "b", "a.b", "containerd.io/snapshot.ref", "", "é", "x y")] = word()
+		s.labels[pick("a", "b", "a.b", "containerd.io/snapshot.ref", "", "é", "x y", "azAZ09_", "z")] = word()
 	}
 	return s
 }
@@ -80,7 +83,8 @@ func space() string {
 	if chance(90) {
 		return ""
 	}
-	return pick(" ", "  ", "\t", "\n", "\r", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u3000", "\u200b", "\u1680", "\u180e")
+	return pick(" ", "  ", "\t", "\n", "\r", "\v", "\f", "\u0085", "\u00a0", "\u2003", "\u3000", "\u200b", "\u1680", "\u180e",
+		"\u2000", "\u200a", "\u2028", "\u2029", "\u202f", "\u2030", "\u205f", "\u1fff", "\x1c", "\x08", "\x0e", "\ufeff")
 }
 
 func escape(quote string) string {
@@ -110,7 +114,7 @@ func quoted(text, quote string) string {
 
 func field() string {
 	f := pick("kind", "name", "parent", "name", "labels.a", "labels.b", "labels.a.b", "labels", `labels.""`,
-		`labels."containerd.io/snapshot.ref"`, `labels."a.b"`, `labels."é"`, `"labels".a`, "other", "_1", "kind.x", "other.b")
+		`labels."containerd.io/snapshot.ref"`, `labels."a.b"`, `labels."é"`, `"labels".a`, "other", "_1", "kind.x", "other.b", "labels.azAZ09_", "labels.z", "Z.z9")
 	if chance(10) {
 		f = strings.Replace(f, ".", "."+space(), 1)
 	}
@@ -139,6 +143,8 @@ func class() string {
 
 func atom(depth int) string {
 	switch n := rnd.Intn(100); {
+	case n < 25:
+		return pick("a", "b")
 	case n < 50:
 		return pick("a", "b", "c", "ab", "k", "s", "K", "1", "-", "/", "é", "Ω", "日", ":", "_", "x", "\n", " ", "😀")
 	case n < 60:
@@ -183,8 +189,11 @@ func expression(depth int) string {
 func value(s *subject, matches bool) string {
 	if matches && chance(95) {
 		re := expression(0)
-		if chance(10) {
+		switch {
+		case chance(10):
 			re = regexp.QuoteMeta(s.name)
+		case chance(30): // the whole value: repetitions are counted
+			re = pick("^(?:", "^(", `\A(?:`) + re + pick(")$", `)\z`)
 		}
 		return quoted(re, pick("/", "/", "|", `"`, "/", `'`))
 	}
