@@ -150,6 +150,7 @@ static int take(struct grpc_call *call, struct buf *msg)
 	const uint8_t *head = call->in.data + call->in_off;
 	size_t len = message_len(head);
 
+	require(call->in_off + GRPC_HEAD_BYTES + len <= call->in.len);
 	msg->len = 0;
 	if (buf_append(msg, head + GRPC_HEAD_BYTES, len) < 0)
 		return -ENOMEM;

@@ -280,7 +280,9 @@ may_suspend int grpc_call_start(struct grpc_client *client, const char *method,
 		r = -ETIMEDOUT;
 	if (r == 0)
 		r = open_call(client, method, md, n, due_ns, ret_call);
-	return r < 0 ? err_errno(err, r, "%s: no call on this connection", method) : 0;
+	if (r != 0)
+		err_errno(err, r, "%s: no call on this connection", method);
+	return r;
 }
 
 may_suspend int grpc_close_send(struct grpc_call *call)
@@ -352,7 +354,7 @@ may_suspend enum grpc_code grpc_unary(struct grpc_client *client, const char *me
 
 	resp->len = 0;
 	r = grpc_call_start(client, method, md, n, timeout_ms, &call, err);
-	if (r < 0)
+	if (r != 0)
 		return code_of_start(r);
 	r = exchange(call, req, len, resp);
 	if (r == -ENOMEM || r == -ECANCELED)

@@ -18,6 +18,7 @@ keeper=""
 pids=()   # all that we started
 mounts=() # all that we mounted
 wrap=()   # comes before the daemon's program
+flags=()  # come behind the daemon's own
 
 say() { printf '%4d s  %s\n' $SECONDS "$*"; }
 
@@ -53,6 +54,9 @@ cleanup() {
 	local status=$? pid dir
 	trap - EXIT
 	set +e
+	if grep -hE 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$T"/log* >&2 2>/dev/null && ((status == 0)); then
+		status=1
+	fi
 	if ((status != 0 && status != 77)); then
 		for dir in "$T"/log*; do
 			echo "--- $dir" >&2
@@ -79,9 +83,10 @@ for program in "$FIRSTLIGHTD" "$SNAPS_PROGRAM"; do
 done
 [[ $(id -u) == 0 ]] || skip "must be root"
 
-# launch ARGUMENT…: starts the daemon and does not wait. Sets keeper.
+# launch: starts the daemon and does not wait. Sets keeper.
 launch() {
-	"${wrap[@]}" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" "$@" >>"$LOG" 2>&1 &
+	"${wrap[@]}" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" \
+		"${flags[@]}" >>"$LOG" 2>&1 &
 	keeper=$!
 	pids+=("$keeper")
 }
@@ -91,10 +96,11 @@ is_ready() { (($(grep -c ' ready address=' "$LOG") >= $1)); }
 
 times_ready() { grep -c ' ready address=' "$LOG" || true; }
 
+# start: launches it, and waits until it is ready.
 start() {
 	local before=0
 	[[ ! -e $LOG ]] || before=$(times_ready)
-	launch "$@"
+	launch
 	wait_until 20 is_ready $((before + 1)) || fail "the daemon does not become ready"
 }
 

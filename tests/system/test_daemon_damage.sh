@@ -4,6 +4,9 @@
 #
 # Damaged database files: the daemon refuses to start, says why, and destroys nothing; or it serves all
 # that it has acknowledged.
+#
+# Not here, because RocksDB takes them for a write that was cut short: a manifest that ends after one of
+# its records, a log that does, and a damaged length of a record in the log's last 32 KiB.
 # shellcheck source=tests/system/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -28,7 +31,7 @@ newest() {
 }
 
 # garble FILE OFFSET BYTES
-garble() { head -c "$3" /dev/urandom | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+garble() { head -c "$3" /dev/zero | tr '\0' Z | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
 
 size() { stat -c %s "$1"; }
 
@@ -36,7 +39,7 @@ half() { truncate -s $(($(size "$1") / 2)) "$1"; }
 
 garble_half() { garble "$1" $(($(size "$1") / 2)) 64; }
 
-# try EXPECTED NAME COMMAND…: damages a copy of the root. EXPECTED: refuses, serves or either.
+# try EXPECTED NAME COMMAND…: damages a copy of the root. EXPECTED: refuses or serves.
 try() {
 	local expected=$1 name=$2 outcome
 	shift 2
@@ -57,7 +60,7 @@ try() {
 		untouched "$name"
 	fi
 	say "$name: $outcome: $(sed -n 's/.* cannot .* error="\(.*\)"$/\1/p' "$LOG" | tail -n 1)"
-	[[ $expected == "$outcome" || $expected == either ]] || fail "$name: $outcome, not $expected"
+	[[ $expected == "$outcome" ]] || fail "$name: $outcome, not $expected"
 }
 
 over() { is_ready 1 || not running "$keeper"; }
@@ -84,9 +87,9 @@ try refuses "the manifest is gone" rm "$manifest"
 try refuses "a table is cut" half "$table"
 try refuses "a table is garbled" garble "$table" 20 64
 try refuses "a table is gone" rm "$table"
-try either "the log is garbled" garble_half "$log"
-try either "the log is garbled at its start" garble "$log" 0 64
-try either "the log's last record is garbled" garble "$log" $(($(size "$T/good/db/${log##*/}") - 20)) 10
+try refuses "the log is garbled" garble_half "$log"
+try refuses "the log's first record is garbled" garble "$log" 20 20
+try refuses "the log's last record is garbled" garble "$log" $(($(size "$T/good/db/${log##*/}") - 20)) 10
 try serves "the log has a torn record at its end" garble "$log" "$(size "$T/good/db/${log##*/}")" 200
 try serves "the log has zeros at its end" truncate -s +5000 "$log"
 say "done"

@@ -45,7 +45,9 @@ pids+=($!)
 wait_until 5 test -S "$T/notify" || fail "nobody listens at NOTIFY_SOCKET"
 export NOTIFY_SOCKET=$T/notify
 printf 'log_level = "debug"\n[snapshot]\nsync = false\n' >"$T/good.toml"
-start --config "$T/good.toml"
+flags=(--config "$T/good.toml")
+start
+flags=()
 logged " ready address=$SOCKET root=$ROOT"
 wait_until 5 grep -qx 'READY=1' "$T/notified" || fail "no READY=1: $(cat "$T/notified")"
 [[ $(stat -c '%F %a' "$SOCKET") == 'socket 600' ]] || fail "the socket is $(stat -c '%F %a' "$SOCKET")"
@@ -86,8 +88,23 @@ logged "$SOCKET is there and is not a socket"
 [[ $(cat "$SOCKET") == precious ]] || fail "the file is gone"
 rm "$SOCKET"
 
+say "a socket of systemd's"
+wrap=("$SNAPS_PROGRAM" "$SOCKET" activate)
+start
+snaps stat one
+stop
+[[ -S $SOCKET ]] || fail "systemd's socket was removed"
+rm "$SOCKET"
+wrap=()
+
 # sums: of all files, their names and modes.
-sums() { (cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 sha256sum && find . -printf '%p %m %T@\n' | sort); }
+sums() {
+	(
+		cd "$ROOT"
+		find . -type f -print0 | sort -z | xargs -0 sha256sum
+		find . -printf '%p %m %T@\n' | sort
+	)
+}
 
 # untouched TEXT: the daemon refuses this root and changes nothing in it.
 untouched() {

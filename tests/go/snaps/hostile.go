@@ -10,6 +10,7 @@ import (
 	"math/rand"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -120,6 +121,16 @@ func streams(socket string, n int) {
 	}
 	fmt.Println("asked")
 	io.Copy(io.Discard, os.Stdin)
+}
+
+// activate runs a program with SOCKET as its third descriptor, as systemd does for a socket unit.
+func activate(socket string, args []string) {
+	l, err := net.Listen("unix", socket)
+	must(err)
+	f, err := l.(*net.UnixListener).File()
+	must(err)
+	must(syscall.Dup3(int(f.Fd()), 3, 0))
+	must(syscall.Exec(args[0], args, append(os.Environ(), "LISTEN_FDS=1", fmt.Sprint("LISTEN_PID=", os.Getpid()))))
 }
 
 func notify(socket string) {

@@ -29,7 +29,8 @@ const usage = `usage: snaps SOCKET COMMAND
   load PREFIX SECONDS         prepare, commit, remove, 8 at a time; errors are counted
   check                       what stdin says was acknowledged, against List
   garbage | silent | idle N | streams N
-  notify                      prints the datagrams that come to SOCKET`
+  notify                      prints the datagrams that come to SOCKET
+  activate PROGRAM ARGUMENT…  runs it with SOCKET, as systemd would`
 
 type client struct {
 	snapshots.SnapshotsClient
@@ -239,6 +240,9 @@ func main() {
 		idle(socket, num(2))
 	case "streams":
 		streams(socket, num(2))
+	case "activate":
+		arg(2)
+		activate(socket, args[2:])
 	case "notify":
 		notify(socket)
 	default:
