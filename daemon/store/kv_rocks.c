@@ -209,7 +209,7 @@ static int spaces_known(struct kv_rocks *k, const char *dir, struct err *err)
 		return 0; /* new */
 	names = rocksdb_list_column_families(k->options, dir, &n, &text);
 	if (text)
-		return rocks_err(text, "list the database's spaces", err);
+		r = rocks_err(text, "list the database's spaces", err);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		size_t j = 0;
 
