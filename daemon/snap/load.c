@@ -7,7 +7,9 @@
 #include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ struct load {
 	uint64_t *ids; /* of directories, sorted */
 	size_t ids_n, ids_size;
 	size_t trashed, made, lost;
+	uint64_t stored_next_id; /* ids from here on were never acknowledged, says the database */
 	struct err *err;
 };
 
@@ -64,6 +67,7 @@ static int load_next_id(struct load *l)
 		return err_set(l->err, -EBADMSG, "damaged record of the next id");
 	__builtin_memcpy(&v, b.data, sizeof(v));
 	v = le64toh(v);
+	l->stored_next_id = v;
 	if (v > l->s->next_id)
 		l->s->next_id = v;
 	return 0;
@@ -198,6 +202,39 @@ static int agree(struct load *l)
 	return r;
 }
 
+/*
+ * Nobody can have written into the directory of a prepare that was not acknowledged. One with files
+ * and an id that the database has never given away says that the database has lost records: the end
+ * of its log was damaged in a way that looks like a torn write.
+ */
+static int check_orphan(struct load *l, uint64_t id)
+{
+	auto_closedir DIR *d = NULL;
+	struct dirent *e;
+	char path[32];
+	int fd;
+
+	if (id < l->stored_next_id)
+		return 0;
+	snprintf(path, sizeof(path), "%" PRIu64 "/fs", id);
+	fd = openat(l->s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	d = fdopendir(fd);
+	if (!d) {
+		close(fd);
+		return err_set(l->err, -ENOMEM, "out of memory");
+	}
+	while ((e = readdir(d))) {
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			return err_set(l->err, -EBADMSG,
+				       "%s/%" PRIu64 " has files but no record, which the database "
+				       "has lost: nothing is deleted",
+				       l->s->dir, id);
+	}
+	return 0;
+}
+
 /* Directories that no record names. */
 static int trash_orphans(struct load *l)
 {
@@ -214,6 +251,12 @@ static int trash_orphans(struct load *l)
 	qsort(ids, n, sizeof(*ids), by_id);
 	for (size_t i = 0; r == 0 && i < l->ids_n; i++) {
 		if (n && bsearch(&l->ids[i], ids, n, sizeof(*ids), by_id))
+			l->ids[i] = 0; /* has a record */
+		else
+			r = check_orphan(l, l->ids[i]);
+	}
+	for (size_t i = 0; r == 0 && i < l->ids_n; i++) {
+		if (!l->ids[i])
 			continue;
 		if (l->ids[i] >= l->s->next_id)
 			l->s->next_id = l->ids[i] + 1;

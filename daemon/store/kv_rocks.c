@@ -45,6 +45,8 @@ static int rocks_err(char *text, const char *what, struct err *err)
 		code = -ENOSPC;
 	else if (strstr(text, "While lock file") || strstr(text, "lock hold by current process"))
 		code = -EBUSY;
+	else if (strstr(text, "Corruption: "))
+		code = -EBADMSG; /* does not heal by a restart */
 	err_set(err, code, "%s: %s", what, text);
 	rocksdb_free(text);
 	return code;
@@ -73,7 +75,9 @@ static void options_init(struct kv_rocks *k)
 	rocksdb_options_set_max_background_jobs(o, 2);
 	rocksdb_options_set_compression(o, rocksdb_no_compression);
 	rocksdb_options_set_keep_log_file_num(o, 2);
-	rocksdb_options_set_info_log_level(o, 2 /* warn */);
+	/* Next to nothing in its log file: after a write to it has failed on a full disk the next
+	 * one aborts (an assertion of WritableFileWriter, 7.8). Errors come to us as such. */
+	rocksdb_options_set_info_log_level(o, 5 /* header */);
 	rocksdb_options_set_stats_dump_period_sec(o, 0);
 	k->synced = rocksdb_writeoptions_create();
 	rocksdb_writeoptions_set_sync(k->synced, 1);
@@ -205,7 +209,7 @@ static int spaces_known(struct kv_rocks *k, const char *dir, struct err *err)
 		return 0; /* new */
 	names = rocksdb_list_column_families(k->options, dir, &n, &text);
 	if (text)
-		return rocks_err(text, "list the database's spaces", err);
+		r = rocks_err(text, "list the database's spaces", err);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		size_t j = 0;
 

@@ -76,16 +76,16 @@ cleanup() {
 	exit "$status"
 }
 trap cleanup EXIT
-trap 'exit 143' TERM INT HUP
+trap 'exit 143' TERM INT HUP PIPE
 
 for program in "$FIRSTLIGHTD" "$SNAPS_PROGRAM"; do
 	[[ -x $program ]] || fail "no $program"
 done
 [[ $(id -u) == 0 ]] || skip "must be root"
 
-# launch: starts the daemon and does not wait. Sets keeper.
+# launch: starts the daemon and does not wait; it dies with this script. Sets keeper.
 launch() {
-	"${wrap[@]}" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" \
+	setpriv --pdeathsig KILL "${wrap[@]}" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" \
 		"${flags[@]}" >>"$LOG" 2>&1 &
 	keeper=$!
 	pids+=("$keeper")
