@@ -68,9 +68,8 @@ static int make_new(const struct dirs_make *m, const char *path, const char *fs)
 	return r;
 }
 
-int dirs_make_job(void *arg)
+int dirs_repair(const struct dirs_make *m)
 {
-	struct dirs_make *m = arg;
 	char path[PATH_BYTES], fs[PATH_BYTES];
 	int r = 0;
 
@@ -80,9 +79,17 @@ int dirs_make_job(void *arg)
 		r = make_new(m, path, fs);
 	if (r == 0)
 		r = own(m, fs);
+	return r < 0 ? r : 0;
+}
+
+int dirs_make_job(void *arg)
+{
+	const struct dirs_make *m = arg;
+	int r = dirs_repair(m);
+
 	if (r < 0)
 		dirs_trash_now(m->s, m->id, NULL);
-	return r < 0 ? r : 0;
+	return r;
 }
 
 int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err)

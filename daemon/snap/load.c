@@ -177,7 +177,7 @@ static int check_dir(struct load *l, struct snap *sn, bool found)
 		}
 		return 0;
 	}
-	r = dirs_make_job(&m);
+	r = dirs_repair(&m);
 	if (!found && r == 0) {
 		l->made++;
 		log_warn("directory made again snapshot=\"" STR_FMT "\" id=%" PRIu64,

@@ -119,8 +119,10 @@ struct dirs_make {
 	gid_t gid;
 	struct err *err;
 };
-/* Makes what of snapshots/ID is missing. */
+/* Makes snapshots/ID; what a failure leaves goes to the trash. */
 int dirs_make_job(void *arg);
+/* Makes what of snapshots/ID is missing, and takes nothing away. */
+int dirs_repair(const struct dirs_make *m);
 may_suspend int dirs_trash(struct snaps *s, uint64_t id, struct err *err);
 int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err);
 /* Removes the mark that a volatile mount leaves in the work directory. */
