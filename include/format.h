@@ -10,11 +10,10 @@
  *   ROOT/snapshots/ID/   fs: the snapshot's own files (an overlay upper or lower directory)
  *                        work: overlay's work directory (of active snapshots)
  *   ROOT/trash/ID/       on its way out; nothing refers to it
- *   ROOT/pool/ID/        empty fs and work, for a snapshot to come; nothing refers to it
  *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.
  *
- * Space "default":   "next-id"     u64: every id below has been given away and is never used again
+ * Space "default":   "next-id"     u64: every id below has been given away
  * Space "snapshots": key = the snapshot's name (containerd's key, any bytes)
  *   u8  version            SNAPSHOT_RECORD_VERSION
  *   u8  kind               enum snapshot_kind

@@ -38,7 +38,7 @@ struct walk {
 	int fd;      /* of the level that is being worked on */
 	int root_fd; /* what the walk started from; the caller's */
 	struct level *level;
-	bool remove, keep_root;
+	bool remove;
 	const bool *stop;
 	struct tree_usage usage;
 	struct inode *linked; /* open addressing; ino 0 = free. Inodes of several names only */
@@ -224,8 +224,7 @@ static int leave(struct walk *w)
 	w->fd = fd;
 	if (up && (fstat(fd, &st) < 0 || st.st_dev != up->dev || st.st_ino != up->ino))
 		return err_set(w->err, -EAGAIN, "a directory was moved meanwhile");
-	if (w->remove && (up || !w->keep_root) && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 &&
-	    errno != ENOENT)
+	if (w->remove && unlinkat(fd, w->level->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_errno(w->err, -errno, "rmdir %s", w->level->name);
 	level_pop(w);
 	return 0;
@@ -278,12 +277,5 @@ int tree_remove(int dirfd, const char *name, struct err *err)
 
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	return walk_run(&w, dirfd, name);
-}
-
-int tree_empty(int dirfd, const char *name, struct err *err)
-{
-	struct walk w = {.remove = true, .keep_root = true, .err = err};
-
 	return walk_run(&w, dirfd, name);
 }

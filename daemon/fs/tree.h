@@ -27,7 +27,4 @@ int tree_usage(int dirfd, const char *name, const bool *stop, struct tree_usage 
  * stays; -EAGAIN as above. */
 int tree_remove(int dirfd, const char *name, struct err *err) must_check;
 
-/* Removes what is below the directory name in dirfd. */
-int tree_empty(int dirfd, const char *name, struct err *err) must_check;
-
 #endif

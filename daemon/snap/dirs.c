@@ -42,16 +42,14 @@ static int own(const struct dirs_make *m, const char *path)
 	return 0;
 }
 
-/* A pooled directory in place of a new one: 1. */
-static int make_from_pool(const struct dirs_make *m, const char *path)
+/* As new. */
+static int touch(const struct dirs_make *m, const char *fs)
 {
 	const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
-	char name[PATH_BYTES], fs[PATH_BYTES];
 
-	snprintf(name, sizeof(name), "%" PRIu64, m->pooled);
-	snprintf(fs, sizeof(fs), "%" PRIu64 "/fs", m->pooled);
-	return utimensat(m->s->pool.fd, fs, now, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       renameat(m->s->pool.fd, name, m->s->dir_fd, path) == 0;
+	if (utimensat(m->s->dir_fd, fs, now, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_errno(m->err, -errno, "set times of %s", fs);
+	return 0;
 }
 
 static int make_new(const struct dirs_make *m, const char *path, const char *fs)
@@ -71,12 +69,11 @@ static int make_new(const struct dirs_make *m, const char *path, const char *fs)
 int dirs_repair(const struct dirs_make *m)
 {
 	char path[PATH_BYTES], fs[PATH_BYTES];
-	int r = 0;
+	int r;
 
 	snprintf(path, sizeof(path), "%" PRIu64, m->id);
 	snprintf(fs, sizeof(fs), "%" PRIu64 "/fs", m->id);
-	if (!m->pooled || !make_from_pool(m, path))
-		r = make_new(m, path, fs);
+	r = m->reused ? touch(m, fs) : make_new(m, path, fs);
 	if (r == 0)
 		r = own(m, fs);
 	return r < 0 ? r : 0;

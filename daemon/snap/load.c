@@ -46,6 +46,7 @@ static int load_record(struct load *l, struct str name, struct str value)
 	sn->size = rec.size;
 	sn->inodes = rec.inodes;
 	sn->boot = rec.boot;
+	sn->lower = true; /* who knows */
 	sn->idmapped = has_idmap(rec.labels, rec.labels_n);
 	if (rec.id >= l->s->next_id)
 		l->s->next_id = rec.id + 1;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Directories are used again. A removed snapshot's ROOT/trash/ID, emptied, becomes ROOT/pool/ID and
- * later, by one rename, the directory of a new snapshot. It is used only after a syncfs() has made
- * its emptiness durable: after a power cut no snapshot may show another one's files. What is not
- * just as mkdir would make it is not used again.
+ * Directories that nobody has used serve again, with their ids: those of a snapshot that was
+ * prepared above others and removed without ever being mounted or a parent. A mount leaves
+ * work/work behind, whoever made it, and a directory that a mount might still hold (leaked into
+ * some other mount namespace) must never become another snapshot's. One is used only after a
+ * syncfs() has made its emptiness durable: after a power cut no snapshot may show another one's
+ * files.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -16,43 +18,64 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "fs/tree.h"
 #include "snap/tree.h"
 
 #include "base/banned.h"
 
-/* --- the ring, on the loop thread ------------------------------------------------------------- */
+/* --- the rings, on the loop thread ------------------------------------------------------------ */
+
+static bool ring_put(struct id_ring *r, uint64_t id, uint64_t mark)
+{
+	size_t last = (r->first + r->n) % DIR_POOL_MAX;
+
+	if (r->n == DIR_POOL_MAX)
+		return false;
+	r->ids[last].id = id;
+	r->ids[last].mark = mark;
+	r->n++;
+	return true;
+}
+
+static uint64_t ring_take(struct id_ring *r)
+{
+	uint64_t id = r->ids[r->first].id;
+
+	r->first = (r->first + 1) % DIR_POOL_MAX;
+	r->n--;
+	return id;
+}
 
 uint64_t pool_take(struct snaps *s)
 {
-	struct pool *p = &s->pool;
-	uint64_t id;
+	struct id_ring *r = &s->pool.ready;
 
-	if (!p->n || !syncfs_covers(&s->sync, p->dirs[p->first].mark))
-		return 0;
-	id = p->dirs[p->first].id;
-	p->first = (p->first + 1) % DIR_POOL_MAX;
-	p->n--;
-	return id;
+	return r->n && syncfs_covers(&s->sync, r->ids[r->first].mark) ? ring_take(r) : 0;
+}
+
+bool pool_offer(struct snaps *s, uint64_t id)
+{
+	if (!ring_put(&s->pool.unused, id, 0))
+		return false;
+	trash_kick(s);
+	return true;
+}
+
+uint64_t pool_next(struct snaps *s)
+{
+	return s->pool.unused.n ? ring_take(&s->pool.unused) : 0;
 }
 
 void pool_put(struct snaps *s, uint64_t id)
 {
-	struct pool *p = &s->pool;
-	size_t last = (p->first + p->n) % DIR_POOL_MAX;
-
-	require(p->n < DIR_POOL_MAX);
-	p->dirs[last].id = id;
-	p->dirs[last].mark = syncfs_mark(&s->sync);
-	p->n++;
-	waitq_wake_all(&s->pool_filled);
+	require(ring_put(&s->pool.ready, id, syncfs_mark(&s->sync)));
+	waitq_wake_all(&s->pool.filled);
 }
 
 static bool all_durable(const struct snaps *s)
 {
-	const struct pool *p = &s->pool;
+	const struct id_ring *r = &s->pool.ready;
 
-	return !p->n || syncfs_covers(&s->sync, p->dirs[(p->first + p->n - 1) % DIR_POOL_MAX].mark);
+	return !r->n || syncfs_covers(&s->sync, r->ids[(r->first + r->n - 1) % DIR_POOL_MAX].mark);
 }
 
 may_suspend static int pool_task(void *arg)
@@ -63,7 +86,7 @@ may_suspend static int pool_task(void *arg)
 
 	while (r != -ECANCELED) {
 		if (all_durable(s)) {
-			r = waitq_wait(&s->pool_filled);
+			r = waitq_wait(&s->pool.filled);
 			continue; /* a commit may do it meanwhile */
 		}
 		r = task_sleep_ms(DIR_POOL_SYNC_MS);
@@ -76,7 +99,7 @@ may_suspend static int pool_task(void *arg)
 int pool_start(struct snaps *s, struct err *err)
 {
 	struct fsxattr flags;
-	int r = ioctl(s->pool.fd, FS_IOC_FSGETXATTR, &flags);
+	int r = ioctl(s->dir_fd, FS_IOC_FSGETXATTR, &flags);
 
 	s->pool.uid = geteuid();
 	s->pool.gid = getegid();
@@ -90,7 +113,7 @@ int pool_start(struct snaps *s, struct err *err)
 	return r < 0 ? err_errno(err, r, "start the directory pool") : 0;
 }
 
-/* --- cleaning, on the reaper's threads -------------------------------------------------------- */
+/* --- looking, on the reaper's threads --------------------------------------------------------- */
 
 static bool is_empty(int dir)
 {
@@ -120,28 +143,22 @@ static bool plain_flags(const struct snaps *s, int dir)
 	       now.fsx_projid == s->pool.projid;
 }
 
-/* name/sub in dirfd: an empty directory of our own with that mode. */
-static bool clean(const struct snaps *s, int dirfd, const char *name, const char *sub, mode_t mode)
+/* Is snapshots/ID/sub an empty directory of our own with that mode? */
+static bool as_made(const struct snaps *s, uint64_t id, const char *sub, mode_t mode)
 {
 	auto_close int dir = -1;
 	struct stat st;
 	char path[64];
 
-	snprintf(path, sizeof(path), "%s/%s", name, sub);
-	dir = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0 || (!is_empty(dir) && tree_empty(dirfd, path, NULL) < 0))
-		return false;
-	if (fstat(dir, &st) < 0 || st.st_size > DIR_POOL_DIR_BYTES ||
-	    flistxattr(dir, NULL, 0) != 0 || !plain_flags(s, dir))
-		return false;
-	if ((st.st_uid != s->pool.uid || st.st_gid != s->pool.gid) &&
-	    fchown(dir, s->pool.uid, s->pool.gid) < 0)
-		return false;
-	return (st.st_mode & 07777) == mode || fchmod(dir, mode) == 0;
+	snprintf(path, sizeof(path), "%" PRIu64 "/%s", id, sub);
+	dir = openat(s->dir_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return dir >= 0 && is_empty(dir) && fstat(dir, &st) == 0 &&
+	       st.st_size <= DIR_POOL_DIR_BYTES && (st.st_mode & 07777) == mode &&
+	       st.st_uid == s->pool.uid && st.st_gid == s->pool.gid &&
+	       flistxattr(dir, NULL, 0) == 0 && plain_flags(s, dir);
 }
 
-bool pool_clean(struct snaps *s, int dirfd, const char *name)
+bool pool_fit(const struct snaps *s, uint64_t id)
 {
-	return clean(s, dirfd, name, "fs", 0755) && clean(s, dirfd, name, "work", 0711) &&
-	       (dirfd == s->pool.fd || renameat(dirfd, name, s->pool.fd, name) == 0);
+	return as_made(s, id, "fs", 0755) && as_made(s, id, "work", 0711);
 }

@@ -166,11 +166,10 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 	uint64_t next;
 	int r;
 
-	m->pooled = pool_take(s);
-	r = m->pooled ? 0 : work_run(s->fs, dirs_make_job, m);
+	r = m->reused ? 0 : work_run(s->fs, dirs_make_job, m);
 	if (r < 0)
 		return r;
-	if (m->pooled) { /* only a rename: as part of the write */
+	if (m->reused) { /* short: as part of the write */
 		c.before = dirs_make_job;
 		c.arg = m;
 	}
@@ -181,13 +180,32 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 		r = err_set(err, -ENOMEM, "out of memory");
 	next = htole64(s->next_id);
 	change_put(&c, snap_name(sn), &value);
-	c.changes[c.n++] = (struct kv_change){.key = STR(FORMAT_KEY_NEXT_ID),
-					      .value = {(char *)&next, sizeof(next)}};
+	if (!m->reused)
+		c.changes[c.n++] = (struct kv_change){.key = STR(FORMAT_KEY_NEXT_ID),
+						      .value = {(char *)&next, sizeof(next)}};
 	if (r == 0)
 		r = meta_commit(s->meta, &c, err);
 	if (r < 0)
 		dirs_trash(s, sn->id, NULL);
 	return r;
+}
+
+/* A directory's number, and what is known for making it. */
+static void prepare_id(struct snaps *s, struct snap *sn, struct dirs_make *m)
+{
+	const struct snap *p = sn->parent;
+
+	sn->id = pool_take(s);
+	m->reused = sn->id != 0;
+	if (!m->reused)
+		sn->id = s->next_id++;
+	m->id = sn->id;
+	m->parent_id = p ? p->id : 0;
+	if (!m->owned && p && p->owner_known) {
+		m->owned = true;
+		m->uid = p->uid;
+		m->gid = p->gid;
+	}
 }
 
 static int prepare_check(struct snaps *s, struct str key, struct snap *there, struct str parent,
@@ -227,7 +245,7 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 		r = prepare_check(s, key, there, parent, p, err);
 	if (r < 0)
 		return r;
-	sn = snap_new(key, kind, s->next_id);
+	sn = snap_new(key, kind, 0);
 	if (!sn)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (m.owned) {
@@ -238,12 +256,12 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 	sn->boot = kind == SNAPSHOT_ACTIVE ? s->boot : 0;
 	sn->state = SNAP_CREATING;
 	snap_link(s, sn, p);
-	s->next_id++;
-	m.id = sn->id;
-	m.parent_id = p ? p->id : 0;
+	prepare_id(s, sn, &m);
 	r = mounts(s, sn, uid, gid, a, ret, err); /* before anything is made: it may be refused */
 	if (r == 0)
 		r = prepare_make(s, sn, labels, labels_n, &m, err);
+	else if (m.reused)
+		dirs_trash(s, sn->id, NULL);
 	if (r < 0) {
 		snap_drop(s, sn);
 		return r;
@@ -258,6 +276,7 @@ struct usage_job {
 	struct snaps *s;
 	uint64_t id;
 	struct tree_usage usage;
+	struct stat root;
 	struct err *err;
 };
 
@@ -270,6 +289,8 @@ static int usage_job(void *arg)
 	snprintf(path, sizeof(path), "%" PRIu64 "/fs", u->id);
 	for (int i = 0; i < USAGE_RETRIES && r == -EAGAIN; i++)
 		r = tree_usage(u->s->dir_fd, path, NULL, &u->usage, u->err);
+	if (r == 0 && fstatat(u->s->dir_fd, path, &u->root, AT_SYMLINK_NOFOLLOW) < 0)
+		r = err_errno(u->err, -errno, "stat %s", path);
 	return r;
 }
 
@@ -335,6 +356,9 @@ may_suspend static int commit_write(struct snaps *s, struct snap *to, struct sna
 		return err_wrap(err, r, "usage");
 	rec.size = to->size = u.usage.size;
 	rec.inodes = to->inodes = u.usage.inodes;
+	to->uid = u.root.st_uid;
+	to->gid = u.root.st_gid;
+	to->owner_known = true;
 	r = s->options.sync ? syncfs_run(&s->sync, err) : 0; /* files first, then the record */
 	if (r < 0)
 		return r;
@@ -375,6 +399,7 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 		return err_set(err, -ENOMEM, "out of memory");
 	to->state = SNAP_CREATING;
 	to->idmapped = has_idmap(labels, labels_n);
+	to->lower = !sn->parent; /* it was a bind mount, which leaves no trace either */
 	snap_link(s, to, p ? p : sn->parent);
 	sn->state = SNAP_CHANGING;
 	r = commit_write(s, to, sn, labels, labels_n, err);
@@ -406,11 +431,19 @@ static void trash_late(void *arg)
 		log_error("remove id=%" PRIu64 " error=\"%s\"", t->id, err_text(&err, r));
 }
 
+/* It was prepared to be mounted by overlay, which leaves its traces, and was nothing else since. */
+static bool may_be_unused(const struct snaps *s, const struct snap *sn)
+{
+	return sn->parent && sn->kind != SNAPSHOT_VIEW && !sn->lower &&
+	       s->pool.unused.n < DIR_POOL_MAX;
+}
+
 may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 {
 	struct trash_late late = {.s = s};
-	struct meta_change c = {.after = trash_late, .arg = &late};
+	struct meta_change c = {.arg = &late};
 	struct snap *sn;
+	bool unused;
 	int r = snap_settled(s, key, &sn, err);
 
 	if (r < 0)
@@ -422,6 +455,8 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 			       STR_ARG(key), sn->children);
 	sn->state = SNAP_CHANGING;
 	late.id = sn->id;
+	unused = may_be_unused(s, sn);
+	c.after = unused ? NULL : trash_late;
 	change_del(&c, key);
 	r = meta_commit(s->meta, &c, err);
 	if (r < 0) {
@@ -429,7 +464,10 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 		return r;
 	}
 	snap_drop(s, sn);
-	trash_kick(s);
+	if (!unused)
+		trash_kick(s);
+	else if (!pool_offer(s, late.id))
+		dirs_trash(s, late.id, NULL);
 	return 0;
 }
 
@@ -471,20 +509,18 @@ static int snaps_init(struct snaps *s, struct loop *loop, const struct snaps_opt
 
 	s->loop = loop;
 	s->options = *options;
-	s->dir_fd = s->trash_fd = s->pool.fd = -1;
+	s->dir_fd = s->trash_fd = -1;
 	s->next_id = 1;
 	s->boot = boot_hash();
 	scope_init(&s->scope, loop);
 	waitq_init(&s->settled);
 	waitq_init(&s->trash_filled);
-	waitq_init(&s->pool_filled);
+	waitq_init(&s->pool.filled);
 	if (map_init(&s->map) < 0 || asprintf(&s->dir, "%s/snapshots", options->root) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = open_dir(options->root, "snapshots", &s->dir_fd, err);
 	if (r == 0)
 		r = open_dir(options->root, "trash", &s->trash_fd, err);
-	if (r == 0)
-		r = open_dir(options->root, "pool", &s->pool.fd, err);
 	if (r == 0)
 		r = syncfs_init(&s->sync, loop, s->dir_fd, err);
 	if (r == 0)
@@ -551,8 +587,6 @@ may_suspend void snaps_free(struct snaps *s)
 		close(s->dir_fd);
 	if (s->trash_fd >= 0)
 		close(s->trash_fd);
-	if (s->pool.fd >= 0)
-		close(s->pool.fd);
 	free(s->dir);
 	free(s);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The reaper: empties ROOT/trash on threads of its own. The directory itself is the queue, so a
- * crash loses nothing and a backlog takes no memory.
+ * crash loses nothing and a backlog takes no memory. Before that it looks which of the directories
+ * that seem unused are, for the pool; the others become trash.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,18 +16,16 @@
 
 #include "base/banned.h"
 
-#define NAMES_MAX    DIR_POOL_MAX /* of one listing: the whole pool */
+#define NAMES_MAX    256
 #define NAME_BYTES   32
 #define RETRY_MS_MIN 1000
 #define RETRY_MS_MAX 60000
 
 struct pass {
 	struct snaps *s;
-	int fd;      /* ROOT/trash or ROOT/pool */
-	size_t room; /* in the pool; taken by the threads */
-	bool pooled[NAMES_MAX];
-	char names[NAMES_MAX][NAME_BYTES];
-	size_t n, next; /* next: taken by the threads */
+	char names[NAMES_MAX][NAME_BYTES]; /* in ROOT/trash */
+	uint64_t ids[NAMES_MAX];           /* or ids to look at; 0 = it was not fit */
+	size_t n, next;                    /* next: taken by the threads */
 	size_t failed;
 	struct err err;
 };
@@ -36,7 +35,7 @@ static int list_job(void *arg)
 	struct pass *p = arg;
 	auto_closedir DIR *d = NULL;
 	struct dirent *e;
-	int fd = openat(p->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(p->s->trash_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
@@ -53,14 +52,9 @@ static int list_job(void *arg)
 	return 0;
 }
 
-static bool take_room(struct pass *p)
+static size_t take(struct pass *p)
 {
-	size_t room = __atomic_load_n(&p->room, __ATOMIC_RELAXED);
-
-	while (room && !__atomic_compare_exchange_n(&p->room, &room, room - 1, false,
-						    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
-	return room != 0;
+	return __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED);
 }
 
 static int remove_job(void *arg)
@@ -68,11 +62,10 @@ static int remove_job(void *arg)
 	struct pass *p = arg;
 	size_t i;
 
-	while ((i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->n) {
+	while ((i = take(p)) < p->n) {
 		struct err err = ERR_INIT;
 
-		p->pooled[i] = take_room(p) && pool_clean(p->s, p->fd, p->names[i]);
-		if (!p->pooled[i] && tree_remove(p->fd, p->names[i], &err) < 0) {
+		if (tree_remove(p->s->trash_fd, p->names[i], &err) < 0) {
 			__atomic_fetch_add(&p->failed, 1, __ATOMIC_RELAXED);
 			log_warn("trash name=%s error=\"%s\"", p->names[i], err.text);
 		}
@@ -80,53 +73,83 @@ static int remove_job(void *arg)
 	return 0;
 }
 
-may_suspend static int remove_task(void *arg)
+static int look_job(void *arg)
 {
 	struct pass *p = arg;
+	size_t i;
 
-	return work_run(p->s->reapers, remove_job, p);
-}
+	while ((i = take(p)) < p->n) {
+		struct err err = ERR_INIT;
 
-static void to_pool(struct pass *p)
-{
-	uint64_t id;
-
-	for (size_t i = 0; i < p->n; i++) {
-		if (p->pooled[i] && str_u64(str_of(p->names[i]), &id) == 0)
-			pool_put(p->s, id);
+		if (pool_fit(p->s, p->ids[i]))
+			continue;
+		if (dirs_trash_now(p->s, p->ids[i], &err) < 0)
+			log_warn("trash id=%" PRIu64 " error=\"%s\"", p->ids[i], err.text);
+		p->ids[i] = 0;
 	}
+	return 0;
 }
 
-/* One listing of the directory fd. */
-may_suspend static int pass_run(struct snaps *s, struct pass *p, int fd)
-{
-	struct scope scope;
-	int r;
+struct share {
+	struct pass *pass;
+	int (*job)(void *arg);
+};
 
-	memset(p, 0, sizeof(*p));
-	p->s = s;
-	p->fd = fd;
-	p->room = DIR_POOL_MAX - s->pool.n;
-	r = work_run(s->reapers, list_job, p);
-	if (r < 0)
-		return r;
-	scope_init(&scope, s->loop);
-	for (int i = 0; p->n && i < WORK_THREADS_REAPER; i++) {
-		if (scope_spawn(&scope, remove_task, p, NULL) < 0)
+may_suspend static int share_task(void *arg)
+{
+	struct share *h = arg;
+
+	return work_run(h->pass->s->reapers, h->job, h->pass);
+}
+
+/* One pass over what is listed, on all threads. */
+may_suspend static void pass_run(struct pass *p, int (*job)(void *arg))
+{
+	struct share share = {p, job};
+	struct scope scope;
+
+	scope_init(&scope, p->s->loop);
+	for (size_t i = 0; i < p->n && i < WORK_THREADS_REAPER; i++) {
+		if (scope_spawn(&scope, share_task, &share, NULL) < 0)
 			break;
 	}
 	scope_wait(&scope);
 	scope_fini(&scope);
-	to_pool(p);
-	return 0;
+}
+
+static void pass_init(struct pass *p, struct snaps *s)
+{
+	p->s = s;
+	p->n = p->next = p->failed = 0;
+}
+
+may_suspend static void look_pass(struct snaps *s, struct pass *p)
+{
+	size_t room = DIR_POOL_MAX - s->pool.ready.n;
+
+	pass_init(p, s);
+	while (p->n < NAMES_MAX && (p->ids[p->n] = pool_next(s)))
+		p->n++;
+	pass_run(p, look_job);
+	for (size_t i = 0; i < p->n; i++) {
+		if (p->ids[i] && room) {
+			pool_put(s, p->ids[i]);
+			room--;
+		} else if (p->ids[i]) {
+			dirs_trash(s, p->ids[i], NULL);
+		}
+	}
 }
 
 /* Empties the trash; answers whether something stays. */
 may_suspend static bool trash_pass(struct snaps *s, struct pass *p)
 {
 	do {
-		if (pass_run(s, p, s->trash_fd) < 0)
+		look_pass(s, p);
+		pass_init(p, s);
+		if (work_run(s->reapers, list_job, p) < 0)
 			return true;
+		pass_run(p, remove_job);
 	} while (p->n && p->failed < p->n && !task_cancelled());
 	return p->n != 0;
 }
@@ -140,8 +163,6 @@ may_suspend static int reaper(void *arg)
 
 	if (!p)
 		return -ENOMEM;
-	/* What an earlier start has left in the pool is looked at before it is used. */
-	pass_run(s, p, s->pool.fd);
 	while (r != -ECANCELED) {
 		s->trash_kicked = false;
 		if (trash_pass(s, p))

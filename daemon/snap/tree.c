@@ -27,8 +27,10 @@ void snap_link(struct snaps *s, struct snap *sn, struct snap *parent)
 {
 	sn->parent = parent;
 	sn->depth = parent ? parent->depth + 1 : 0;
-	if (parent)
+	if (parent) {
 		parent->children++;
+		parent->lower = true;
+	}
 	map_put(&s->map, &sn->node);
 }
 

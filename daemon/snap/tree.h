@@ -32,21 +32,33 @@ struct snap {
 	uint32_t children;
 	uint8_t kind, state;
 	bool idmapped; /* its labels hold id mappings */
-	bool broken;   /* its directory or parent is gone: no mounts */
+	bool lower; /* it may have been a lower directory: it has had children, or is from before */
+	bool owner_known;
+	uid_t uid; /* of its fs directory */
+	gid_t gid;
+	bool broken; /* its directory or parent is gone: no mounts */
 };
 
-/* Directories that can become a snapshot's by a rename: a ring, oldest first. */
+/*
+ * Ids of snapshots that are gone and whose directories, still in ROOT/snapshots, serve again: first
+ * it only seems that nobody has used them, the reaper then looks. Rings, oldest first.
+ */
+struct id_ring {
+	size_t first, n;
+	struct {
+		uint64_t id;
+		uint64_t mark; /* of syncfs: usable once it is covered */
+	} ids[DIR_POOL_MAX];
+};
+
 struct pool {
-	int fd;    /* ROOT/pool */
+	struct id_ring unused; /* to be looked at */
+	struct id_ring ready;
 	uid_t uid; /* whose a new directory is */
 	gid_t gid;
 	bool has_flags;
 	uint32_t xflags, projid; /* of a new directory */
-	size_t first, n;
-	struct {
-		uint64_t id;   /* its name there */
-		uint64_t mark; /* of syncfs: usable once it is covered */
-	} dirs[DIR_POOL_MAX];
+	struct waitq filled;
 };
 
 struct snaps {
@@ -64,7 +76,6 @@ struct snaps {
 	bool trash_kicked;
 	struct syncfs sync;
 	struct pool pool;
-	struct waitq pool_filled;
 };
 
 /* --- tree.c --- */
@@ -112,9 +123,9 @@ may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
 struct dirs_make {
 	struct snaps *s;
 	uint64_t id, parent_id; /* parent_id 0 = none */
-	uint64_t pooled;        /* from pool_take() */
 	bool active;
-	bool owned; /* uid, gid are given */
+	bool reused; /* it is there: from pool_take() */
+	bool owned;  /* uid, gid are given */
 	uid_t uid;
 	gid_t gid;
 	struct err *err;
@@ -128,16 +139,19 @@ int dirs_trash_now(struct snaps *s, uint64_t id, struct err *err);
 /* Removes the mark that a volatile mount leaves in the work directory. */
 may_suspend int dirs_clear_volatile(struct snaps *s, uint64_t id, struct err *err);
 
-/*
- * pool.c: directories are used again. What the reaper has emptied goes there instead of being
- * removed: making and removing directories is the dearest part of a short snapshot's life.
- */
-/* 0 = none is ready. The directory is then the caller's. */
+/* pool.c: directories that nobody has used serve again. */
+
+/* An id whose directory is ready, 0 = none. The directory is then the caller's. */
 uint64_t pool_take(struct snaps *s);
+/* A snapshot that is gone and that, as it seems, nobody has used: the reaper looks. false: no room.
+ */
+bool pool_offer(struct snaps *s, uint64_t id);
+/* For the reaper: the next one to look at, 0 = none. */
+uint64_t pool_next(struct snaps *s);
+/* On a thread: is snapshots/ID as it was made? */
+bool pool_fit(const struct snaps *s, uint64_t id);
 void pool_put(struct snaps *s, uint64_t id);
-/* On a thread: empties name in dirfd and moves it into the pool. false: it is not fit for that. */
-bool pool_clean(struct snaps *s, int dirfd, const char *name);
-/* Starts the task that makes pooled directories usable when no commit does it. */
+/* Starts the task that makes directories usable when no commit does it. */
 int pool_start(struct snaps *s, struct err *err);
 
 /* trash.c */
