@@ -53,9 +53,10 @@
 #define FILTER_MAX            KiB(16) /* bytes of one filter */
 #define REGEX_MATCH_STEPS_MAX 100000
 #define USAGE_RETRIES         3
-#define DIR_POOL_MAX          1024 /* unused directories that wait for a new snapshot */
-#define DIR_POOL_DIR_BYTES    4096 /* a larger directory has been used */
-#define DIR_POOL_SYNC_MS      1000 /* after it, they are made durable if no commit has done it */
+#define DIR_POOL_MAX          1024  /* unused directories that wait for a new snapshot */
+#define DIR_POOL_DIR_BYTES    4096  /* a larger directory has been used */
+#define DIR_POOL_KEEP_MS      10000 /* no new one for so long: they are removed */
+#define DIR_POOL_SYNC_MS      1000  /* after it, they are made durable if no commit has done it */
 
 /* store */
 #define KV_BLOCK_CACHE    MiB(4)

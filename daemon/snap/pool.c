@@ -60,9 +60,19 @@ bool pool_offer(struct snaps *s, uint64_t id)
 	return true;
 }
 
+void pool_drop(struct snaps *s)
+{
+	s->pool.drop = s->pool.unused.n || s->pool.ready.n;
+	trash_kick(s);
+}
+
 uint64_t pool_next(struct snaps *s)
 {
-	return s->pool.unused.n ? ring_take(&s->pool.unused) : 0;
+	struct pool *p = &s->pool;
+
+	if (p->unused.n)
+		return ring_take(&p->unused);
+	return p->drop && p->ready.n ? ring_take(&p->ready) : 0;
 }
 
 void pool_put(struct snaps *s, uint64_t id)
@@ -78,6 +88,8 @@ static bool all_durable(const struct snaps *s)
 	return !r->n || syncfs_covers(&s->sync, r->ids[(r->first + r->n - 1) % DIR_POOL_MAX].mark);
 }
 
+/* Makes them durable, and lets them go when nothing has come for a while: an idle host keeps none.
+ */
 may_suspend static int pool_task(void *arg)
 {
 	struct snaps *s = arg;
@@ -85,13 +97,17 @@ may_suspend static int pool_task(void *arg)
 	int r = 0;
 
 	while (r != -ECANCELED) {
-		if (all_durable(s)) {
+		if (!s->pool.ready.n) {
 			r = waitq_wait(&s->pool.filled);
-			continue; /* a commit may do it meanwhile */
+		} else if (all_durable(s)) { /* a commit may have done it */
+			r = waitq_wait_ms(&s->pool.filled, DIR_POOL_KEEP_MS);
+			if (r == -ETIMEDOUT)
+				pool_drop(s);
+		} else {
+			r = task_sleep_ms(DIR_POOL_SYNC_MS);
+			if (r == 0 && !all_durable(s) && syncfs_run(&s->sync, &err) < 0)
+				log_warn("pool error=\"%s\"", err.text);
 		}
-		r = task_sleep_ms(DIR_POOL_SYNC_MS);
-		if (r == 0 && !all_durable(s) && syncfs_run(&s->sync, &err) < 0)
-			log_warn("pool error=\"%s\"", err.text);
 	}
 	return 0;
 }

@@ -473,7 +473,7 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 
 void snaps_cleanup(struct snaps *s)
 {
-	trash_kick(s);
+	pool_drop(s);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ may_suspend int snaps_update(struct snaps *s, struct str key, const struct label
 			     struct arena *a, struct snap_info *ret, struct err *err);
 may_suspend int snaps_usage(struct snaps *s, struct str key, struct tree_usage *ret,
 			    struct err *err);
-/* Asks for the trash to be emptied now; does not wait for it. */
+/* Asks for the trash and the pool of unused directories to be emptied now; does not wait for it. */
 void snaps_cleanup(struct snaps *s);
 
 /* Has the store failed in a way that a restart would heal? */

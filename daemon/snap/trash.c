@@ -25,6 +25,7 @@ struct pass {
 	struct snaps *s;
 	char names[NAMES_MAX][NAME_BYTES]; /* in ROOT/trash */
 	uint64_t ids[NAMES_MAX];           /* or ids to look at; 0 = it was not fit */
+	bool drop;                         /* the ids become trash in any case */
 	size_t n, next;                    /* next: taken by the threads */
 	size_t failed;
 	struct err err;
@@ -81,7 +82,7 @@ static int look_job(void *arg)
 	while ((i = take(p)) < p->n) {
 		struct err err = ERR_INIT;
 
-		if (pool_fit(p->s, p->ids[i]))
+		if (!p->drop && pool_fit(p->s, p->ids[i]))
 			continue;
 		if (dirs_trash_now(p->s, p->ids[i], &err) < 0)
 			log_warn("trash id=%" PRIu64 " error=\"%s\"", p->ids[i], err.text);
@@ -128,8 +129,10 @@ may_suspend static void look_pass(struct snaps *s, struct pass *p)
 	size_t room = DIR_POOL_MAX - s->pool.ready.n;
 
 	pass_init(p, s);
+	p->drop = s->pool.drop;
 	while (p->n < NAMES_MAX && (p->ids[p->n] = pool_next(s)))
 		p->n++;
+	s->pool.drop = p->n == NAMES_MAX && p->drop;
 	pass_run(p, look_job);
 	for (size_t i = 0; i < p->n; i++) {
 		if (p->ids[i] && room) {

@@ -58,6 +58,7 @@ struct pool {
 	gid_t gid;
 	bool has_flags;
 	uint32_t xflags, projid; /* of a new directory */
+	bool drop;               /* all of it is to be trash */
 	struct waitq filled;
 };
 
@@ -146,7 +147,9 @@ uint64_t pool_take(struct snaps *s);
 /* A snapshot that is gone and that, as it seems, nobody has used: the reaper looks. false: no room.
  */
 bool pool_offer(struct snaps *s, uint64_t id);
-/* For the reaper: the next one to look at, 0 = none. */
+/* All that waits becomes trash, soon. */
+void pool_drop(struct snaps *s);
+/* For the reaper: the next one to look at, or to drop; 0 = none. */
 uint64_t pool_next(struct snaps *s);
 /* On a thread: is snapshots/ID as it was made? */
 bool pool_fit(const struct snaps *s, uint64_t id);

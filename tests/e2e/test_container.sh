@@ -206,7 +206,7 @@ remove_all() {
 	wait_until 10 nothing_listed "$CONTAINERD_SOCKET" || fail "containerd still lists snapshots"
 	with_firstlight || return 0
 	wait_until 10 nothing_listed "$FIRSTLIGHT_SOCKET" || fail "firstlightd still lists snapshots"
-	is_empty "$FIRSTLIGHT_ROOT/snapshots" ||
+	wait_until 30 is_empty "$FIRSTLIGHT_ROOT/snapshots" ||
 		fail "directories are left: $(find "$FIRSTLIGHT_ROOT/snapshots" -maxdepth 1 | head -n 5)"
 	wait_until 30 is_empty "$FIRSTLIGHT_ROOT/trash" || fail "the trash is not empty after 30 s"
 }

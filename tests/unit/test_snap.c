@@ -338,6 +338,8 @@ static int pool_refuses(void *arg)
 	}
 	settle();
 	assert_true(there("snapshots/7"));
+	snaps_cleanup(s);
+	assert_true(becomes(gone, "snapshots/7") && becomes(gone, "trash/7"));
 	snaps_free(s);
 	return 0;
 }
