@@ -120,12 +120,13 @@ settle() {
 	local start at
 	start=$(now_ms)
 	at=$start
+	# Directories that are kept for reuse go too.
+	[[ ! -d $TEMP/$1/trash ]] || load "$1" --mode cleanup >/dev/null
 	until idle "$1"; do
 		at=$(now_ms)
 		((at - start < 300000)) || die "$1 is still busy 300 s after its load"
 	done
 	DRAIN=$(awk -v ms=$((at - start)) 'BEGIN { print ms / 1000 }')
-	[[ ! -d $TEMP/$1/pool ]] || sleep 1.2 # its last syncfs comes a second later (DIR_POOL_SYNC_MS)
 	at=$(now_ms)
 	sync -f "$TEMP"
 	SYNC=$(awk -v ms=$(($(now_ms) - at)) 'BEGIN { print ms / 1000 }')

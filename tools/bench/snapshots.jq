@@ -16,9 +16,10 @@ def pairs($a; $b; f): [$a, $b] | map(sort_by(.round) | map(f)) | transpose | map
 # Cycles in a second when the drain after the load counts as work.
 def charged: .rate * (.seconds + .warmup_s) / (.seconds + .warmup_s + .drain_s);
 
-def cycles:
-	map(select(.part == "cycle")) as $all
-	| "Prepare + Commit + Remove on \($all[0].chain) layers, cycles in a second: median [range] of \($all | map(.round) | max) rounds",
+def cycles($used; $title):
+	map(select(.part == "cycle" and .used == $used)) as $all
+	| $title,
+	  "Prepare + Commit + Remove on \($all[0].chain) layers, cycles in a second: median [range] of \($all | map(.round) | max) rounds",
 	  "clients \("firstlight" | left(17)) \("overlayfs" | left(15)) \("ratio" | left(16)) p50 ms     p99 ms     drain s  ratio*",
 	  ($all | group_by(.clients)[] | . as $c
 	   | map(select(.server == "firstlight")) as $f | map(select(.server == "overlayfs")) as $o
@@ -71,4 +72,4 @@ def foot:
 	  "a synced 4 KiB write \($h.sync_us) us, load at the start \($h.load), \($h.date)",
 	  (if $h.load > 0.5 * $h.cpus then "THE MACHINE WAS BUSY when this began: trust the ratios only" else empty end);
 
-cycles, ops, memory, foot
+cycles(false; "Calls only"), "", cycles(true; "Used: a file is written into every snapshot"), ops, memory, foot

@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/api/types"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 )
@@ -94,11 +98,47 @@ func (c *client) call(name string, fn func(ctx context.Context) error) error {
 }
 
 func (c *client) prepare(key, parent string, labels map[string]string) error {
-	return c.call("Prepare", func(ctx context.Context) error {
-		_, err := c.api.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{
+	_, err := c.prepareMounts(key, parent, labels)
+	return err
+}
+
+func (c *client) prepareMounts(key, parent string, labels map[string]string) (mounts []*types.Mount, err error) {
+	err = c.call("Prepare", func(ctx context.Context) error {
+		r, err := c.api.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{
 			Snapshotter: snapshotter, Key: key, Parent: parent, Labels: labels})
+		if err == nil {
+			mounts = r.Mounts
+		}
 		return err
 	})
+	return mounts, err
+}
+
+// use leaves in the directories of a prepared snapshot what a mount and one new file leave there.
+func use(mounts []*types.Mount) error {
+	done := 0
+	for _, m := range mounts {
+		for _, option := range m.Options {
+			key, dir, _ := strings.Cut(option, "=")
+			var err error
+			switch key {
+			case "upperdir":
+				err = os.WriteFile(filepath.Join(dir, "file"), make([]byte, 4096), 0o644)
+			case "workdir":
+				err = os.Mkdir(filepath.Join(dir, "work"), 0)
+			default:
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			done++
+		}
+	}
+	if done != 2 {
+		return fmt.Errorf("no overlay mount: %v", mounts)
+	}
+	return nil
 }
 
 func (c *client) view(key, parent string) error {

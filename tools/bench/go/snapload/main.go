@@ -5,9 +5,10 @@
 //
 // Modes:
 //
-//	cycle  every client loops Prepare, Commit, Remove for a given time
-//	fill   makes N committed snapshots, named and labelled as a pull does it
-//	ops    one client, one call at a time: what does each kind of call cost
+//	cycle    every client loops Prepare, Commit, Remove for a given time
+//	fill     makes N committed snapshots, named and labelled as a pull does it
+//	ops      one client, one call at a time: what does each kind of call cost
+//	cleanup  one Cleanup call
 package main
 
 import (
@@ -33,6 +34,7 @@ type options struct {
 	depth    int
 	lists    int
 	timeout  time.Duration
+	use      bool
 	json     bool
 	tags     tags
 }
@@ -58,13 +60,14 @@ func (t tags) Set(s string) error {
 func parseOptions() options {
 	o := options{tags: tags{}}
 	var seconds, warmup float64
-	flag.StringVar(&o.mode, "mode", "cycle", "cycle, fill or ops")
+	flag.StringVar(&o.mode, "mode", "cycle", "cycle, fill, ops or cleanup")
 	flag.StringVar(&o.address, "address", "", "unix socket of the service")
 	flag.IntVar(&o.clients, "clients", 1, "clients at the same time (cycle, fill)")
 	flag.StringVar(&o.conns, "conns", "shared", "shared: one connection, as containerd; own: one a client")
 	flag.Float64Var(&seconds, "seconds", 5, "time that is measured (cycle)")
 	flag.Float64Var(&warmup, "warmup", 1, "seconds before that (cycle)")
 	flag.IntVar(&o.chain, "chain", 0, "cycle above a chain of this many committed parents")
+	flag.BoolVar(&o.use, "use", false, "write a file into each snapshot, as through a mount (cycle)")
 	flag.IntVar(&o.count, "count", 1000, "snapshots to make (fill), rounds (ops)")
 	flag.IntVar(&o.depth, "depth", 10, "length of a chain that fill makes")
 	flag.IntVar(&o.lists, "lists", 5, "List calls at the end (ops)")
@@ -93,6 +96,8 @@ func main() {
 		res, err = runFill(o)
 	case "ops":
 		res, err = runOps(o)
+	case "cleanup":
+		res, err = runCleanup(o)
 	default:
 		err = fmt.Errorf("unknown mode %q", o.mode)
 	}

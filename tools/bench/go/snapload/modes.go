@@ -3,11 +3,14 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
 	"sync"
 	"time"
+
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 )
 
 // unique makes names that no other run of this program has used.
@@ -72,7 +75,7 @@ func runCycle(o options) (*result, error) {
 	w.from = time.Now().Add(o.warmup)
 	w.to = w.from.Add(o.duration)
 	counts := make([]int, len(clients))
-	each(clients, func(i int, c *client) { counts[i] = cycleUntil(c, i, parent, w) })
+	each(clients, func(i int, c *client) { counts[i] = cycleUntil(c, i, parent, w, o.use) })
 
 	total := 0
 	for _, n := range counts {
@@ -88,7 +91,7 @@ func runCycle(o options) (*result, error) {
 }
 
 // cycleUntil counts the cycles that end inside the window. A client that meets an error stops.
-func cycleUntil(c *client, id int, parent string, w window) (count int) {
+func cycleUntil(c *client, id int, parent string, w window, used bool) (count int) {
 	for n := 0; ; n++ {
 		start := time.Now()
 		if !start.Before(w.to) {
@@ -97,8 +100,14 @@ func cycleUntil(c *client, id int, parent string, w window) (count int) {
 		c.record = !start.Before(w.from)
 		key := fmt.Sprintf("bench/%s/key-%d-%d", unique, id, n)
 		name := fmt.Sprintf("bench/%s/name-%d-%d", unique, id, n)
-		if c.prepare(key, parent, nil) != nil || c.commit(name, key, nil) != nil ||
-			c.remove(name) != nil {
+		mounts, err := c.prepareMounts(key, parent, nil)
+		if err == nil && used {
+			if err = use(mounts); err != nil {
+				c.errors["use"]++
+				c.first = err
+			}
+		}
+		if err != nil || c.commit(name, key, nil) != nil || c.remove(name) != nil {
 			return count
 		}
 		end := time.Now()
@@ -237,4 +246,18 @@ func opsOnce(c *client, parent string, i int) error {
 		}
 	}
 	return nil
+}
+
+func runCleanup(o options) (*result, error) {
+	clients, closeAll, err := dialClients(o, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll()
+	start := time.Now()
+	err = clients[0].call("Cleanup", func(ctx context.Context) error {
+		_, err := clients[0].api.Cleanup(ctx, &snapshotsapi.CleanupRequest{Snapshotter: snapshotter})
+		return err
+	})
+	return gather(o, clients, time.Since(start), 1), err
 }
