@@ -23,7 +23,7 @@ DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-de
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
-	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs
+	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils
 
 # --- flags ---------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ void config_fini(struct config *c)
 /* Cause why s cannot be a path, or NULL. */
 static const char *path_fault(struct str s)
 {
-	if (s.len == 0 || s.p[0] != '/')
+	if (!s.p || s.len == 0 || s.p[0] != '/')
 		return "must be an absolute path";
 	if (s.len >= PATH_MAX)
 		return "is too long";
@@ -107,9 +107,10 @@ static const char *mount_path_fault(struct str s)
 {
 	const char *fault = path_fault(s);
 
-	if (!fault &&
-	    (memchr(s.p, ',', s.len) || memchr(s.p, ':', s.len) || memchr(s.p, '\\', s.len)))
-		return "must not contain ',', ':' or '\\'";
+	for (size_t i = 0; !fault && i < s.len; i++) {
+		if (s.p[i] == ',' || s.p[i] == ':' || s.p[i] == '\\')
+			fault = "must not contain ',', ':' or '\\'";
+	}
 	return fault;
 }
 
@@ -139,8 +140,8 @@ static int set_path(char **field, struct str s, const char *fault, const char *w
 {
 	char *copy;
 
-	if (fault)
-		return err_set(err, -EINVAL, "%s %s", what, fault);
+	if (fault || !s.p)
+		return err_set(err, -EINVAL, "%s %s", what, fault ? fault : "is missing");
 	copy = strndup(s.p, s.len);
 	if (!copy)
 		return err_set(err, -ENOMEM, "no memory");

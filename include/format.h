@@ -9,6 +9,7 @@
  *   ROOT/db/             RocksDB, one column family a space (below)
  *   ROOT/snapshots/ID/   fs: the snapshot's own files (an overlay upper or lower directory)
  *                        work: overlay's work directory (of active snapshots)
+ *                        A view that has a parent has none.
  *   ROOT/trash/ID/       on its way out; nothing refers to it
  *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.

@@ -207,7 +207,7 @@ static bool read_count(struct re *r, int *ret_n)
 static bool read_repeat(struct re *r, bool *ret_count)
 {
 	size_t start = r->t.pos;
-	int min, max;
+	int min = 0, max;
 
 	*ret_count = read_count(r, &min);
 	max = min;

@@ -63,7 +63,8 @@ static void emit_class(struct re_text *t, const struct class_name *class, bool n
 	bool in[128] = {0}, fold = t->fold;
 
 	for (size_t i = 0; i < class->ranges.len; i += 2) {
-		for (int c = class->ranges.p[i]; c <= class->ranges.p[i + 1]; c++) {
+		for (int c = (unsigned char)class->ranges.p[i];
+		     c <= (unsigned char)class->ranges.p[i + 1]; c++) {
 			in[c] = true;
 			if (fold && re_alpha(c))
 				in[c ^ 0x20] = true;

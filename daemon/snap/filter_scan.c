@@ -132,7 +132,7 @@ static int read_escape(struct scan *s, int32_t quote)
 
 static int read_quoted(struct scan *s)
 {
-	int32_t quote = s->s.p[s->pos++], c;
+	int32_t quote = (unsigned char)s->s.p[s->pos++], c;
 	size_t width;
 	int r = 0;
 

@@ -178,6 +178,8 @@ static int check_dir(struct load *l, struct snap *sn, bool found)
 		}
 		return 0;
 	}
+	if (!snap_has_dir(sn))
+		return 0;
 	r = dirs_repair(&m);
 	if (!found && r == 0) {
 		l->made++;

@@ -88,8 +88,7 @@ static bool all_durable(const struct snaps *s)
 	return !r->n || syncfs_covers(&s->sync, r->ids[(r->first + r->n - 1) % DIR_POOL_MAX].mark);
 }
 
-/* Makes them durable, and lets them go when nothing has come for a while: an idle host keeps none.
- */
+/* Makes them durable, and lets them go when no more come: an idle host keeps none. */
 may_suspend static int pool_task(void *arg)
 {
 	struct snaps *s = arg;

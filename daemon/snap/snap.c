@@ -166,7 +166,7 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 	uint64_t next;
 	int r;
 
-	r = m->reused ? 0 : work_run(s->fs, dirs_make_job, m);
+	r = m->reused || !snap_has_dir(sn) ? 0 : work_run(s->fs, dirs_make_job, m);
 	if (r < 0)
 		return r;
 	if (m->reused) { /* short: as part of the write */
@@ -185,7 +185,7 @@ may_suspend static int prepare_make(struct snaps *s, struct snap *sn, const stru
 						      .value = {(char *)&next, sizeof(next)}};
 	if (r == 0)
 		r = meta_commit(s->meta, &c, err);
-	if (r < 0)
+	if (r < 0 && snap_has_dir(sn))
 		dirs_trash(s, sn->id, NULL);
 	return r;
 }
@@ -195,7 +195,7 @@ static void prepare_id(struct snaps *s, struct snap *sn, struct dirs_make *m)
 {
 	const struct snap *p = sn->parent;
 
-	sn->id = pool_take(s);
+	sn->id = snap_has_dir(sn) ? pool_take(s) : 0;
 	m->reused = sn->id != 0;
 	if (!m->reused)
 		sn->id = s->next_id++;
@@ -456,7 +456,7 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 	sn->state = SNAP_CHANGING;
 	late.id = sn->id;
 	unused = may_be_unused(s, sn);
-	c.after = unused ? NULL : trash_late;
+	c.after = unused || !snap_has_dir(sn) ? NULL : trash_late;
 	change_del(&c, key);
 	r = meta_commit(s->meta, &c, err);
 	if (r < 0) {

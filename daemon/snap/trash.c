@@ -28,7 +28,6 @@ struct pass {
 	bool drop;                         /* the ids become trash in any case */
 	size_t n, next;                    /* next: taken by the threads */
 	size_t failed;
-	struct err err;
 };
 
 static int list_job(void *arg)
@@ -135,7 +134,9 @@ may_suspend static void look_pass(struct snaps *s, struct pass *p)
 	s->pool.drop = p->n == NAMES_MAX && p->drop;
 	pass_run(p, look_job);
 	for (size_t i = 0; i < p->n; i++) {
-		if (p->ids[i] && room) {
+		bool fit = i < p->next; /* else no thread has come to look */
+
+		if (p->ids[i] && fit && room) {
 			pool_put(s, p->ids[i]);
 			room--;
 		} else if (p->ids[i]) {

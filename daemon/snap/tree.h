@@ -92,6 +92,12 @@ static inline struct str snap_name(const struct snap *sn)
 	return sn->node.key;
 }
 
+/* A view of something shows its parents only. */
+static inline bool snap_has_dir(const struct snap *sn)
+{
+	return sn->kind != SNAPSHOT_VIEW || !sn->parent;
+}
+
 /* What was under way with sn has ended. */
 void snap_settle(struct snaps *s, struct snap *sn);
 /* The snapshot of that name once nothing is under way with it; *ret NULL = there is none.

@@ -20,7 +20,7 @@ fail() {
 }
 
 [ "$(id -u)" = 0 ] || skip "needs root: the daemon tries mounts"
-type -P gdb >/dev/null || skip "gdb is not installed (apt-get install gdb; no other test needs it)"
+type -P gdb >/dev/null || skip "gdb is not installed"
 gdb -nx -batch -ex 'python import gdb.unwinder' >/dev/null 2>&1 || skip "this gdb has no Python"
 
 dir=$(mktemp -d /var/tmp/firstlight-gdb.XXXXXX)

@@ -254,6 +254,15 @@ static bool gone(const char *path)
 	return !there(path);
 }
 
+static int view(struct snaps *s, const char *key, const char *parent)
+{
+	auto_arena struct arena a;
+	struct mount_answer m;
+
+	arena_init(&a, MiB(1));
+	return snaps_prepare(s, SNAPSHOT_VIEW, str_of(key), str_of(parent), NULL, 0, &a, &m, NULL);
+}
+
 static struct snaps *with_base(void)
 {
 	struct snaps *s = open_snaps();
@@ -350,6 +359,34 @@ static void test_used_directories_do_not(void **state)
 	with_disk(pool_refuses);
 }
 
+static int views(void *arg)
+{
+	struct snaps *s = with_base();
+
+	(void)arg;
+	assert_int_equal(view(s, "v", "base"), 0); /* 2 */
+	assert_int_equal(view(s, "alone", ""), 0); /* 3 */
+	assert_false(there("snapshots/2"));
+	assert_true(there("snapshots/3/fs"));
+	snaps_free(s);
+	assert_int_equal(tree_remove(root_fd, "snapshots/3", NULL), 0); /* a power cut */
+	s = open_snaps();
+	assert_false(there("snapshots/2"));
+	assert_true(there("snapshots/3/fs"));
+	assert_int_equal(snaps_remove(s, STR("base"), NULL), -EBUSY);
+	assert_int_equal(snaps_remove(s, STR("v"), NULL), 0);
+	assert_int_equal(snaps_remove(s, STR("alone"), NULL), 0);
+	assert_true(becomes(gone, "snapshots/3"));
+	snaps_free(s);
+	return 0;
+}
+
+static void test_view_of_something_has_no_directory(void **state)
+{
+	(void)state;
+	with_disk(views);
+}
+
 static int pool_xattr(void *arg)
 {
 	struct snaps *s = with_base();
@@ -383,6 +420,7 @@ int main(void)
 		cmocka_unit_test(test_store_fails),
 		cmocka_unit_test(test_unknown_outcome_is_whole_after_restart),
 		cmocka_unit_test(test_update),
+		cmocka_unit_test(test_view_of_something_has_no_directory),
 		cmocka_unit_test(test_unused_directories_serve_again),
 		cmocka_unit_test(test_used_directories_do_not),
 		cmocka_unit_test(test_directories_with_attributes_do_not),
