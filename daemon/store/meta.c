@@ -88,6 +88,8 @@ static int write_group(void *arg)
 	size_t n = 0;
 	int r;
 
+	for (size_t i = 0; i < g->n; i++)
+		g->members[i]->result = 0;
 	if (m->failed) {
 		g->disk_works = disk_works(m->tree_fd);
 		fail_members(g, -EIO, "the database failed and waits for a restart");
@@ -123,8 +125,10 @@ static void group_fill(struct group *g)
 	struct list *l;
 
 	g->n = 0;
-	while (g->n < COMMIT_GROUP_MAX && (l = list_pop(&g->meta->pending)))
-		g->members[g->n++] = container_of(l, struct waiting, link);
+	while (g->n < COMMIT_GROUP_MAX && (l = list_pop(&g->meta->pending))) {
+		g->members[g->n] = container_of(l, struct waiting, link);
+		g->members[g->n++]->result = -EAGAIN; /* until the write has begun */
+	}
 }
 
 may_suspend static void flush_once(struct meta *m, struct group *g)
