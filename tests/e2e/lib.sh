@@ -343,6 +343,10 @@ cleanup() {
 	fi
 	stop_all
 	unmount_below "$T"
+	# In a build with sanitizers, what they say is a failure.
+	if ((status == 0)) && grep -hE 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$T"/firstlightd.*.log >&2; then
+		status=1
+	fi
 	exit "$status"
 }
 trap cleanup EXIT
