@@ -29,7 +29,11 @@ die() {
 	exit 1
 }
 
-# download PACKAGE...: what is not in the cache yet, in one go.
+fetch() {
+	(cd "$debs" && apt-get -qq -o APT::Sandbox::User=root download "$@" >&2)
+}
+
+# download PACKAGE...: what is not in the cache yet, in one go. A second try, should the lists be old.
 download() {
 	local missing=() package
 	for package in "$@"; do
@@ -37,8 +41,7 @@ download() {
 	done
 	((${#missing[@]} == 0)) && return
 	echo "image.sh: downloading ${missing[*]}" >&2
-	(cd "$debs" && apt-get -qq -o APT::Sandbox::User=root download "${missing[@]}" >&2) ||
-		die "download failed; is 'apt-get update' needed?"
+	fetch "${missing[@]}" || { apt-get -qq update >&2 && fetch "${missing[@]}"; } || die "download failed"
 }
 
 # unpack PACKAGE... DIRECTORY: onto a tree whose /bin, /sbin, /lib and /lib64 are links into /usr.
