@@ -15,7 +15,6 @@
 #define RING_ENTRIES       1024  /* submission slots; a full queue is flushed, never an error */
 #define TASKS_MAX          16384 /* running tasks; spawn beyond it fails with -EAGAIN */
 #define TASK_STACKS_POOLED 64    /* idle stacks kept for reuse */
-#define CANCEL_WARN_MS     5000  /* a cancelled scope that lasts longer is logged */
 
 /* worker threads */
 #define WORK_QUEUE_MAX      32768 /* jobs of one pool, those that run too */

@@ -10,7 +10,6 @@
 #include "base/banned.h"
 
 #define NS_PER_MS 1000000ull
-#define NS_PER_US 1000ull
 
 struct waiter {
 	struct list link;
@@ -89,19 +88,14 @@ void waitq_wake_all(struct waitq *q)
 		waitq_wake_one(q);
 }
 
-int task_sleep_us(unsigned us)
+int task_sleep_ms(unsigned ms)
 {
 	struct list none;
 	int r;
 
 	list_init(&none);
-	r = wait_in(&none, true, true, us * NS_PER_US);
+	r = wait_in(&none, true, true, ms * NS_PER_MS);
 	return r == -ETIMEDOUT ? 0 : r;
-}
-
-int task_sleep_ms(unsigned ms)
-{
-	return task_sleep_us(ms * 1000);
 }
 
 void mutex_init(struct mutex *m)

@@ -33,9 +33,8 @@ bool task_cancelled(void);
 /* Lets every other runnable task run first. */
 may_suspend void task_yield(void);
 
-/* Waits; -ECANCELED. At most an hour. */
+/* Waits; -ECANCELED. */
 may_suspend int task_sleep_ms(unsigned ms);
-may_suspend int task_sleep_us(unsigned us);
 
 /* Asks one task to stop, as scope_cancel() asks all of a scope. */
 void task_cancel(struct task *t);

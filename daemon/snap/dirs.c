@@ -73,7 +73,9 @@ int dirs_repair(const struct dirs_make *m)
 
 	snprintf(path, sizeof(path), "%" PRIu64, m->id);
 	snprintf(fs, sizeof(fs), "%" PRIu64 "/fs", m->id);
-	r = m->reused ? touch(m, fs) : make_new(m, path, fs);
+	r = m->reused ? touch(m, fs) : -ENOENT;
+	if (r == -ENOENT)
+		r = make_new(m, path, fs);
 	if (r == 0)
 		r = own(m, fs);
 	return r < 0 ? r : 0;

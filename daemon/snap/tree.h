@@ -69,7 +69,7 @@ struct snaps {
 	struct map map;
 	struct waitq settled; /* some snapshot has become stable or gone */
 	uint64_t next_id, boot;
-	char *root, *dir; /* ROOT, ROOT/snapshots */
+	char *dir; /* ROOT/snapshots */
 	int dir_fd, trash_fd;
 	struct snaps_options options;
 	struct scope scope; /* the reaper */
