@@ -20,14 +20,15 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
 # --- packages (Debian 12) ------------------------------------------------------------------------
 DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-dev librocksdb-dev \
-	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev
+	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev libssl-dev \
+	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
-	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb
+	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd
+PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd
 CFLAGS ?= -O2
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined,)
 override CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -fstack-protector-strong -pthread \

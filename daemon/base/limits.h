@@ -64,6 +64,50 @@
 #define KV_OPEN_FREE_MIN  MiB(32) /* free space before a failed database is opened again */
 #define COMMIT_GROUP_MAX  1024    /* changes in one synced write */
 
+/* JSON, tables of contents, layer indexes */
+#define JSON_DEPTH_MAX     32
+#define JSON_TREE_MAX      MiB(32) /* memory of a tree of a small document */
+#define TOC_COMPRESSED_MAX MiB(64)
+#define TOC_SIZE_MAX       MiB(512) /* uncompressed; it is parsed piece by piece */
+#define INDEX_ENTRIES_MAX  2000000
+#define INDEX_CHUNKS_MAX   8000000
+#define INDEX_STRINGS_MAX  MiB(512) /* paths, link targets, xattrs */
+#define INDEX_FILE_MAX     MiB(1024)
+#define INDEX_PATH_MAX     4096 /* bytes of a path or link target */
+#define INDEX_DEPTH_MAX    1024 /* directories above an entry */
+#define XATTRS_MAX         256  /* of one entry */
+#define XATTRS_BYTES_MAX   KiB(64)
+#define CHUNK_SIZE_MAX     MiB(64)
+#define LAYER_FDS_MAX      256
+#define EROFS_IMAGE_MAX    MiB(2048)
+
+/* HTTP and registries */
+#define HTTP_HEAD_MAX                KiB(64)
+#define HTTP_CONNECTIONS_MAX         64
+#define HTTP_HOST_CONNECTIONS_MAX    12
+#define HTTP_CONNECT_TIMEOUT_MS      10000
+#define HTTP_IDLE_TIMEOUT_MS         15000 /* no byte for so long */
+#define MANIFEST_MAX                 MiB(4)
+#define REGISTRY_ERROR_BODY_MAX      KiB(4)
+#define REGISTRY_REQUESTS_MAX        32 /* at once, all hosts and classes */
+#define REGISTRY_BACKGROUND_MAX      3  /* of them for the background */
+#define REGISTRY_TRIES               5
+#define REGISTRY_REDIRECTS_MAX       10
+#define REGISTRY_HOSTS_MAX           32 /* mirrors of one namespace */
+#define REGISTRY_REQUEST_TIMEOUT_MS  60000
+#define REGISTRY_RETRY_AFTER_MAX_MS  30000
+#define CREDENTIAL_HELPER_TIMEOUT_MS 10000
+#define CREDENTIAL_HELPER_OUT_MAX    KiB(64)
+
+/* fetching */
+#define FETCH_READ_TIMEOUT_MS 60000   /* then a read gets EIO */
+#define FETCH_REQUEST_MAX     MiB(4)  /* one request of neighbours, unless one chunk is larger */
+#define FETCH_GAP_MAX         KiB(64) /* bytes between chunks that are fetched along */
+#define FETCH_BUFFERED_MAX    MiB(32) /* compressed bytes in memory, all transfers */
+#define FETCH_WAITING_MAX     8192    /* reads that wait */
+#define RESOLVE_TIMEOUT_MS    20000 /* the first Prepare of an image's layer, then the ordinary path \
+				     */
+
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000
 #define WORKER_STABLE_MS      10000 /* a worker that lived so long is restarted without delay */

@@ -9,7 +9,8 @@ say() { echo "$*"; bad=1; }
 # Include direction: a folder may include itself and what is named here.
 declare -A may=(
 	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store"
-	[fs]="base loop store fs" [snap]="base loop store fs snap" [api]="base loop net store fs snap api"
+	[image]="base loop net store image" [fs]="base loop net store image fs"
+	[snap]="base loop net store image fs snap" [api]="base loop net store image fs snap api"
 )
 for f in daemon/*/*.[ch]; do
 	dir=$(basename "$(dirname "$f")")
@@ -31,6 +32,12 @@ door 'liburing' daemon/loop/loop.c
 door 'rocksdb/' daemon/store/kv_rocks.c
 door 'nghttp2/' daemon/net/h2.c
 door 'systemd/' daemon/keeper.c
+door 'openssl/' daemon/base/digest.c
+door 'yajl/' daemon/base/json.c
+door 'curl/' daemon/net/http.c
+door 'zlib' daemon/image/codec.c
+door 'zstd' daemon/image/codec.c
+door 'fuse3/' daemon/fs/fill.c
 
 # Sizes. The exceptions are named, with what they are allowed.
 declare -A allowed=()

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes the metadata image of a run: EROFS (Linux fs/erofs/erofs_fs.h) that holds directories,
+ * inodes, symlinks and xattrs, but no file data. A regular file has its size, no blocks, and
+ * trusted.overlay.metacopy and trusted.overlay.redirect=/<2 hex>/<key>, which overlayfs follows
+ * into the data-only layers. Blocking: threads only.
+ */
+#ifndef FIRSTLIGHT_FS_EROFS_H
+#define FIRSTLIGHT_FS_EROFS_H
+
+#include "base/err.h"
+#include "image/merge.h"
+
+struct erofs_stat {
+	uint64_t bytes, inodes;
+	uint32_t root_mode, root_uid, root_gid;
+};
+
+/* The file fd gets the image, from its start; not synced. uuid: not all zero. The same tree and
+ * uuid give the same bytes. -EFBIG: a limit of the format or EROFS_IMAGE_MAX; -ENOMEM, -ENOSPC,
+ * -EIO. */
+int erofs_write(struct merge_tree *t, const uint8_t uuid[16], int fd, struct erofs_stat *ret,
+		struct err *err) must_check;
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fetches chunks: demand before prediction before background, each chunk once for all who wait,
+ * neighbours in one request. Fetched bytes are decompressed and verified on threads, then given to
+ * the object store; nothing else writes contents. Loop thread.
+ */
+#ifndef FIRSTLIGHT_IMAGE_FETCH_H
+#define FIRSTLIGHT_IMAGE_FETCH_H
+
+#include "image/layer.h"
+#include "image/registry.h"
+#include "store/objects.h"
+
+struct fetcher;
+
+int fetcher_new(struct loop *loop, struct registry *registry, struct layers *layers,
+		struct objects *objects, struct work *threads, struct fetcher **ret,
+		struct err *err) must_check;
+/* Ends all transfers. No fetch_need() may be running. */
+may_suspend void fetcher_free(struct fetcher *f);
+
+/*
+ * Until the bytes [off, off + len) of obj are here; the caller holds a reference. 0; -ECANCELED;
+ * -EIO after FETCH_READ_TIMEOUT_MS or when no source can give the right bytes: err (and one log
+ * line) says layer, chunk and the registry's answer.
+ */
+may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
+			   struct err *err);
+/* Are they here already? Does not suspend. */
+bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len);
+
+/* Fetches the rest of the layer in the background: first its prioritised part, then the rest in the
+ * order of the blob. Calling it again does nothing. When all is here, done(arg, layer id) is called
+ * on the loop. */
+int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32_t layer),
+	       void *arg, struct err *err);
+/* Stops it; transfers of it are cancelled. */
+may_suspend void fetch_fill_stop(struct fetcher *f, uint32_t layer);
+
+struct fetch_stats {
+	uint64_t chunks, bytes_blob, bytes_content; /* fetched; from blobs; after decompression */
+	uint64_t bad_chunks, failed_reads;
+	unsigned waiting; /* reads */
+};
+void fetch_stats(const struct fetcher *f, struct fetch_stats *ret);
+
+#endif

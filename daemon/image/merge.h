@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Layers of a run merged into one tree, as overlayfs over containerd's unpacked layers would show
+ * it (image-spec layer.md, kernel overlayfs.rst): upper entries win, whiteouts and opaque
+ * directories applied. Blocking and pure: threads only.
+ */
+#ifndef FIRSTLIGHT_IMAGE_MERGE_H
+#define FIRSTLIGHT_IMAGE_MERGE_H
+
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "image/index.h"
+
+struct merge_inode {
+	mode_t mode; /* with the type; a whiteout that stays is S_IFCHR with device 0:0 */
+	uint32_t uid, gid;
+	int64_t mtime;
+	uint32_t mtime_nsec;
+	uint32_t dev_major, dev_minor;
+	uint32_t nlink;    /* as overlayfs shows it: names in its layer; directories 2 +
+			      subdirectories,    1 when several layers have made it */
+	struct str target; /* of a symlink */
+	uint64_t size;     /* of a regular file */
+	struct digest key; /* of its content; size 0: none */
+	const struct index_xattr *xattrs; /* without trusted.* of the layers, ordered by name */
+	uint32_t xattrs_n;
+	bool opaque; /* a directory that hides what lies below the run */
+	/* directories: */
+	struct merge_name *names; /* ordered by bytes */
+	uint32_t names_n;
+	struct merge_inode *parent;
+	/* for whoever walks the tree */
+	uint64_t mark;
+};
+
+struct merge_name {
+	struct str name;
+	struct merge_inode *inode; /* several names may lead to one inode that is no directory */
+};
+
+struct merge_tree;
+
+/*
+ * layers: bottom first, 1..SNAPSHOT_DEPTH_MAX; they must outlive the tree. below: something lies
+ * below the run, so whiteouts and opaque marks that may concern it stay. -EINVAL: the layers do not
+ * fit together (a hard link to nothing, a file where a directory is needed); -EFBIG, -ENOMEM.
+ */
+int merge_layers(struct index *const *layers, size_t n, bool below, struct merge_tree **ret,
+		 struct err *err) must_check;
+void merge_free(struct merge_tree *t);
+struct merge_inode *merge_root(const struct merge_tree *t);
+
+#endif
