@@ -15,8 +15,8 @@
 #define BLOOM_BITS_PER_KEY 10
 
 static const char *const space_names[KV_SPACES] = {
-	[KV_DEFAULT] = "default",
-	[KV_SNAPSHOTS] = "snapshots",
+	[KV_DEFAULT] = "default", [KV_SNAPSHOTS] = "snapshots", [KV_LAYERS] = "layers",
+	[KV_OBJECTS] = "objects", [KV_NUMBERS] = "numbers",
 };
 
 struct kv_rocks {

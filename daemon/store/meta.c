@@ -70,6 +70,20 @@ static void fail_members(struct group *g, int code, const char *what)
 	}
 }
 
+/* Answers how many changes there are then. */
+static size_t run_before(struct group *g)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->n; i++) {
+		const struct meta_change *c = g->members[i]->change;
+
+		g->members[i]->result = c->before ? c->before(c->arg) : 0;
+		n += c->n + c->more_n;
+	}
+	return n;
+}
+
 static void run_after(struct group *g)
 {
 	for (size_t i = 0; i < g->n; i++) {
@@ -85,7 +99,7 @@ static int write_group(void *arg)
 	struct group *g = arg;
 	struct meta *m = g->meta;
 	struct kv_change *all;
-	size_t n = 0;
+	size_t n = 0, max;
 	int r;
 
 	for (size_t i = 0; i < g->n; i++)
@@ -95,7 +109,8 @@ static int write_group(void *arg)
 		fail_members(g, -EIO, "the database failed and waits for a restart");
 		return 0;
 	}
-	all = reallocarray(NULL, g->n * META_CHANGES_MAX, sizeof(*all));
+	max = run_before(g);
+	all = reallocarray(NULL, max + 1, sizeof(*all));
 	if (!all) {
 		fail_members(g, -ENOMEM, "group commit");
 		return 0;
@@ -103,9 +118,10 @@ static int write_group(void *arg)
 	for (size_t i = 0; i < g->n; i++) {
 		const struct meta_change *c = g->members[i]->change;
 
-		g->members[i]->result = c->before ? c->before(c->arg) : 0;
 		for (size_t j = 0; j < c->n && g->members[i]->result == 0; j++)
 			all[n++] = c->changes[j];
+		for (size_t j = 0; j < c->more_n && g->members[i]->result == 0; j++)
+			all[n++] = c->more[j];
 	}
 	r = n ? kv_commit(m->kv, all, n, &g->err) : 0;
 	free(all);
@@ -214,6 +230,31 @@ may_suspend int meta_get(struct meta *m, struct str name, struct buf *ret_value,
 	struct get g = {m, name, ret_value, err};
 
 	return work_run(m->readers, get_job, &g);
+}
+
+struct read {
+	struct kv *kv;
+	int (*fn)(struct kv *kv, void *arg);
+	void *arg;
+};
+
+static int read_job(void *arg)
+{
+	struct read *r = arg;
+
+	return r->fn(r->kv, r->arg);
+}
+
+may_suspend int meta_read(struct meta *m, int (*fn)(struct kv *kv, void *arg), void *arg)
+{
+	struct read r = {m->kv, fn, arg};
+
+	return work_run(m->readers, read_job, &r);
+}
+
+struct kv *meta_kv(const struct meta *m)
+{
+	return m->kv;
 }
 
 struct meta_walk {

@@ -34,6 +34,11 @@ struct meta_change {
 	int (*before)(void *arg);
 	void (*after)(void *arg);
 	void *arg;
+	/* Any number of further changes; before may set them, and may read the database first: what
+	 * it sees does not change until its own change is made, but for changes of the same group,
+	 * which it does not see. */
+	const struct kv_change *more;
+	size_t more_n;
 };
 
 /* Durable when 0 is returned. Otherwise the outcome is not known before the next start, and every
@@ -42,6 +47,12 @@ may_suspend int meta_commit(struct meta *m, const struct meta_change *c, struct 
 
 /* The record of name, as bytes. -ENOENT, -EIO. */
 may_suspend int meta_get(struct meta *m, struct str name, struct buf *ret_value, struct err *err);
+
+/* Runs fn(kv, arg) on a reading thread; answers its result, -EAGAIN. */
+may_suspend int meta_read(struct meta *m, int (*fn)(struct kv *kv, void *arg), void *arg);
+
+/* For before(), and for the start. Threads only. */
+struct kv *meta_kv(const struct meta *m);
 
 /* Has a write failed, and can the disk be written again? Then a restart is the way back. */
 bool meta_wants_restart(const struct meta *m);
