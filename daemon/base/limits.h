@@ -105,8 +105,9 @@
 #define FETCH_GAP_MAX         KiB(64) /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX    MiB(32) /* compressed bytes in memory, all transfers */
 #define FETCH_WAITING_MAX     8192    /* reads that wait */
-#define RESOLVE_TIMEOUT_MS    20000 /* the first Prepare of an image's layer, then the ordinary path \
-				     */
+#define RESOLVE_TIMEOUT_MS                                                                         \
+	20000 /* the first Prepare of an image's layer, then the ordinary path                     \
+	       */
 
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000

@@ -19,23 +19,62 @@
 struct layers;
 
 struct layer {
-	struct map_node node;      /* blob digest ‖ trust digest */
+	struct map_node node;      /* key = blob and trust */
+	struct list link;          /* in the order of ids */
+	struct digest blob, trust; /* of the blob; of its table of contents, as the manifest says */
 	uint32_t id;               /* > 0, never given twice */
-	struct digest blob, trust; /* of the blob; of its table of contents as the manifest says */
 	struct index_info info;
-	struct str
-		refs[LAYER_REFS_MAX]; /* references that had it, newest first; for the registry */
+	char *refs[LAYER_REFS_MAX]; /* images that had it, newest first: where to fetch from */
 	uint32_t refs_n;
-	uint32_t users; /* snapshots */
-	bool complete;  /* all objects were local once, and nothing was evicted since */
-	int fd;         /* of the index file, -1 = not open: layer_fd() */
+	uint32_t users; /* snapshots, and who is just making one */
+	bool complete;  /* all of it was local once: the background need not look again */
+	bool dying;
+	int fd; /* of the index file, -1 = not open: layer_fd() */
 	struct list fd_link;
 };
 
+/* Loads all records. What the crash of an add left is removed by layers_start(). meta, objects,
+ * threads and root_fd stay the caller's. */
+may_suspend int layers_new(struct loop *loop, struct meta *meta, struct objects *objects,
+			   struct work *threads, int root_fd, struct layers **ret, struct err *err);
+
+/* Once all users are counted: layers without any go, in the background, as they do from now on when
+ * their last user leaves. on_remove(arg, id) is called before a layer's files go; it may suspend.
+ */
+int layers_start(struct layers *ls, may_suspend void (*on_remove)(void *arg, uint32_t id),
+		 void *arg, struct err *err);
+may_suspend void layers_free(struct layers *ls);
+
 /* By id; NULL. Valid until the next suspend unless the caller holds a user of it. */
 struct layer *layers_get(struct layers *ls, uint32_t id);
+/* By what it is; NULL. */
+struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust);
 
-/* The index file, opened when needed (at most LAYER_FDS_MAX stay open). -EIO, -ENOENT. */
+/* A file for an index that is being made: an unnamed one in ROOT/layers. Threads too. -EIO,
+ * -ENOSPC. */
+int layers_tmpfile(const struct layers *ls, struct err *err);
+
+/*
+ * Makes a layer of the index in index_fd (from layers_tmpfile(), synced here), durable with all its
+ * objects when 0 is returned. The caller is its first user. Nobody else may be adding the same.
+ */
+may_suspend int layers_add(struct layers *ls, const struct digest *blob, const struct digest *trust,
+			   struct str ref, int index_fd, struct layer **ret, struct err *err);
+
+void layer_use(struct layer *l);
+void layer_unuse(struct layers *ls, struct layer *l);
+
+/* The layer is in that image too: another place to fetch it from. */
+may_suspend int layers_note_ref(struct layers *ls, struct layer *l, struct str ref,
+				struct err *err);
+/* All of it has been local: the background need not look again. */
+may_suspend int layers_set_complete(struct layers *ls, struct layer *l, struct err *err);
+
+/* The next id above `after` that has a layer; 0 = none. */
+uint32_t layers_next(const struct layers *ls, uint32_t after);
+
+/* The index file, opened when needed (at most LAYER_FDS_MAX stay open). Valid until the next
+ * suspend. -EIO, -ENOENT. */
 int layer_fd(struct layers *ls, struct layer *l, struct err *err);
 
 #endif

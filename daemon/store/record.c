@@ -3,6 +3,7 @@
 #include "store/record.h"
 
 #include <endian.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -16,7 +17,9 @@ struct head {
 	uint64_t id;
 	int64_t created, updated, size, inodes;
 	uint64_t boot;
+	uint32_t layer;
 } __attribute__((packed));
+#define HEAD_SIZE_V1 offsetof(struct head, layer)
 
 static int put_str(struct buf *b, struct str s)
 {
@@ -37,6 +40,7 @@ int record_encode(const struct record *r, struct buf *b)
 		.size = (int64_t)htole64((uint64_t)r->size),
 		.inodes = (int64_t)htole64((uint64_t)r->inodes),
 		.boot = htole64(r->boot),
+		.layer = htole32(r->layer),
 	};
 	uint32_t n = htole32((uint32_t)r->labels_n);
 
@@ -97,7 +101,8 @@ static int get_labels(struct str *in, struct arena *a, struct record *ret)
 int record_decode(struct str in, struct arena *a, struct record *ret, struct err *err)
 {
 	struct record out = {0};
-	struct head h;
+	struct head h = {0};
+	size_t size = sizeof(h);
 	int r;
 
 	if (in.len < 1)
@@ -105,13 +110,15 @@ int record_decode(struct str in, struct arena *a, struct record *ret, struct err
 	if ((uint8_t)in.p[0] > SNAPSHOT_RECORD_VERSION)
 		return err_set(err, -ENOTSUP, "record of version %u; this program knows %u",
 			       (uint8_t)in.p[0], SNAPSHOT_RECORD_VERSION);
-	if (in.len < sizeof(h))
+	if (in.p[0] == 1)
+		size = HEAD_SIZE_V1;
+	if (in.len < size)
 		return err_set(err, -EBADMSG, "record of %zu bytes is too short", in.len);
-	memcpy(&h, in.p, sizeof(h));
-	in.p += sizeof(h);
-	in.len -= sizeof(h);
-	if (h.version != SNAPSHOT_RECORD_VERSION || h.zero || h.kind < SNAPSHOT_VIEW ||
-	    h.kind > SNAPSHOT_COMMITTED)
+	memcpy(&h, in.p, size);
+	in.p += size;
+	in.len -= size;
+	if (!h.version || h.zero || h.kind < SNAPSHOT_VIEW || h.kind > SNAPSHOT_COMMITTED ||
+	    (h.layer && h.kind != SNAPSHOT_COMMITTED))
 		return err_set(err, -EBADMSG, "damaged record (version %u, kind %u)", h.version,
 			       h.kind);
 	out.kind = h.kind;
@@ -121,6 +128,7 @@ int record_decode(struct str in, struct arena *a, struct record *ret, struct err
 	out.size = (int64_t)le64toh((uint64_t)h.size);
 	out.inodes = (int64_t)le64toh((uint64_t)h.inodes);
 	out.boot = le64toh(h.boot);
+	out.layer = le32toh(h.layer);
 	r = get_str(&in, &out.parent);
 	if (r == 0)
 		r = get_labels(&in, a, &out);

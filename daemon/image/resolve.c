@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Looks for lazy layers. An image in question has a look-up for each of its layers, a task each.
+ * Where the labels of a layer name its table of contents, the ends of all layers' blobs are asked
+ * for in the first round trip and each is trusted only once its own labels have come; otherwise the
+ * manifest, verified by its digest, says what to trust. Loop thread; tables are parsed on threads.
+ */
+#include "image/resolve.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "image/toc.h"
+#include "loop/loop.h"
+#include "loop/scope.h"
+#include "loop/work.h"
+
+#include "base/banned.h"
+
+#define ANNOTATION_TOC      "containerd.io/snapshot/stargz/toc.digest"
+#define ANNOTATION_CHECKSUM "io.github.containers.zstd-chunked.manifest-checksum"
+#define ANNOTATION_POSITION "io.github.containers.zstd-chunked.manifest-position"
+#define JANITOR_MS          5000
+
+struct resolver {
+	struct loop *loop;
+	struct registry *registry;
+	struct layers *layers;
+	struct work *threads;
+	struct map images;
+	struct scope scope;
+	struct waitq changed; /* some look-up or image has */
+	struct list adding;   /* lookup.adding_link: tables that become layers just now */
+	bool janitor;
+};
+
+struct image {
+	struct map_node node; /* key: the reference, NUL, the manifest's digest or nothing */
+	struct resolver *r;
+	char *ref;
+	struct digest manifest;
+	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
+	int result; /* of the manifest */
+	struct err err;
+	struct list lookups; /* lookup.link */
+	size_t lookups_n;
+	unsigned busy; /* tasks and askers that hold it */
+	uint64_t used_ns;
+};
+
+struct lookup {
+	struct list link, adding_link;
+	struct image *image;
+	struct digest blob;
+	bool hinted; /* hint is known */
+	struct toc_hint hint;
+	char *media_type, *position;
+	struct buf tail; /* the end of the blob, from tail_off on */
+	uint64_t tail_off, blob_size;
+	enum { LOOKUP_IDLE, LOOKUP_RUNNING, LOOKUP_DONE } state;
+	struct layer *layer; /* used by us */
+	int result;
+	struct err err;
+};
+
+/* --- images and look-ups in memory -------------------------------------------------------------
+ */
+
+static struct lookup *lookup_find(struct image *im, const struct digest *blob)
+{
+	for (struct list *it = im->lookups.next; it != &im->lookups; it = it->next) {
+		struct lookup *l = container_of(it, struct lookup, link);
+
+		if (digest_eq(&l->blob, blob))
+			return l;
+	}
+	return NULL;
+}
+
+static struct lookup *lookup_get(struct image *im, const struct digest *blob)
+{
+	struct lookup *l = lookup_find(im, blob);
+
+	if (l || im->lookups_n >= RESOLVE_LAYERS_MAX)
+		return l;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->image = im;
+	l->blob = *blob;
+	list_init(&l->adding_link);
+	list_push(&im->lookups, &l->link);
+	im->lookups_n++;
+	return l;
+}
+
+static void image_free(struct image *im)
+{
+	struct list *it, *tmp;
+
+	list_for_each_safe (it, tmp, &im->lookups) {
+		struct lookup *l = container_of(it, struct lookup, link);
+
+		if (l->layer)
+			layer_unuse(im->r->layers, l->layer);
+		buf_fini(&l->tail);
+		free(l->media_type);
+		free(l->position);
+		free(l);
+	}
+	map_del(&im->r->images, &im->node);
+	free(im->ref);
+	free(im);
+}
+
+/* The image that was idle for the longest time, if for min_ms at least. */
+static struct image *oldest_idle(struct resolver *r, uint64_t min_ms)
+{
+	uint64_t before = loop_now_ns(r->loop) - min_ms * 1000000;
+	struct image *oldest = NULL;
+
+	for (size_t i = 0; i < r->images.size; i++) {
+		for (struct map_node *n = r->images.slots[i]; n; n = n->next) {
+			struct image *im = container_of(n, struct image, node);
+
+			if (!im->busy && im->used_ns <= before &&
+			    (!oldest || im->used_ns < oldest->used_ns))
+				oldest = im;
+		}
+	}
+	return oldest;
+}
+
+may_suspend static int janitor(void *arg)
+{
+	struct resolver *r = arg;
+	struct image *im;
+
+	while (r->images.count && task_sleep_ms(JANITOR_MS) == 0) {
+		while ((im = oldest_idle(r, RESOLVE_KEEP_MS)))
+			image_free(im);
+	}
+	r->janitor = false;
+	return 0;
+}
+
+static int image_get(struct resolver *r, const struct resolve_query *q, struct image **ret,
+		     struct err *err)
+{
+	auto_buf struct buf key = BUF_INIT;
+	struct map_node *n;
+	struct image *im;
+
+	if (buf_append(&key, q->ref.p, q->ref.len) < 0 || buf_append(&key, "", 1) < 0 ||
+	    (q->has_manifest && buf_append(&key, q->manifest.bytes, DIGEST_SIZE) < 0))
+		return err_set(err, -ENOMEM, "out of memory");
+	n = map_get(&r->images, (struct str){(char *)key.data, key.len});
+	if (n) {
+		*ret = container_of(n, struct image, node);
+		return 0;
+	}
+	im = r->images.count >= RESOLVE_IMAGES_MAX ? oldest_idle(r, 0) : NULL;
+	if (im)
+		image_free(im);
+	if (r->images.count >= RESOLVE_IMAGES_MAX)
+		return err_set(err, -EAGAIN, "too many images are being looked for");
+	im = calloc(1, sizeof(*im) + key.len);
+	if (!im)
+		return err_set(err, -ENOMEM, "out of memory");
+	im->r = r;
+	list_init(&im->lookups);
+	memcpy(im + 1, key.data, key.len);
+	im->node.key = (struct str){(char *)(im + 1), key.len};
+	im->manifest = q->manifest;
+	im->ref = strndup(q->ref.p, q->ref.len);
+	map_put(&r->images, &im->node);
+	if (!im->ref) {
+		image_free(im);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	if (!r->janitor)
+		r->janitor = scope_spawn(&r->scope, janitor, r, NULL) == 0;
+	*ret = im;
+	return 0;
+}
+
+static void image_leave(struct image *im)
+{
+	im->busy--;
+	im->used_ns = loop_now_ns(im->r->loop);
+	waitq_wake_all(&im->r->changed);
+}
+
+/* --- one layer ----------------------------------------------------------------------------------
+ */
+
+static const struct digest *trust_of(const struct lookup *l)
+{
+	return l->hint.has_toc_digest ? &l->hint.toc_digest : &l->hint.checksum;
+}
+
+/* Bytes of a blob into l->tail, from `from` on. */
+struct part {
+	struct buf *into;
+	uint64_t first; /* offset of the first byte */
+	bool started;
+};
+
+static int part_data(void *arg, uint64_t off, const void *data, size_t n)
+{
+	struct part *p = arg;
+
+	if (!p->started) {
+		p->started = true;
+		p->first = off;
+	}
+	if (p->into->len + n > TOC_COMPRESSED_MAX)
+		return -EFBIG;
+	return buf_append(p->into, data, n);
+}
+
+may_suspend static int fetch_part(struct lookup *l, uint64_t off, uint64_t len, struct buf *into,
+				  uint64_t *ret_first, struct err *err)
+{
+	struct part part = {.into = into};
+	struct blob_request q = {.ref = str_of(l->image->ref),
+				 .digest = l->blob,
+				 .off = off,
+				 .len = len,
+				 .class = FETCH_DEMAND,
+				 .on_data = part_data,
+				 .arg = &part};
+	struct blob_answer answer = {0};
+	int r = registry_blob(l->image->r->registry, &q, &answer, err);
+
+	if (r < 0)
+		return r;
+	if (answer.blob_size)
+		l->blob_size = answer.blob_size;
+	if (ret_first)
+		*ret_first = part.first;
+	return 0;
+}
+
+may_suspend static int fetch_tail(struct lookup *l, struct err *err)
+{
+	uint64_t len = 4 * RESOLVE_TAIL_MIN;
+	int r;
+
+	if (l->hint.blob_size) {
+		len = l->hint.blob_size / RESOLVE_TAIL_SHARE;
+		len = len < RESOLVE_TAIL_MIN ? RESOLVE_TAIL_MIN : len;
+		len = len > RESOLVE_TAIL_MAX ? RESOLVE_TAIL_MAX : len;
+	}
+	r = fetch_part(l, BLOB_TAIL, len, &l->tail, &l->tail_off, err);
+	if (r == 0 && !l->blob_size)
+		l->blob_size = l->tail_off + l->tail.len;
+	if (r == 0 && l->tail_off + l->tail.len != l->blob_size)
+		r = err_set(err, -EBADMSG, "the registry sent another part of the blob");
+	return r;
+}
+
+/* Where the table is; reads the footer if need be. */
+may_suspend static int locate(struct lookup *l, struct toc_place *ret, struct err *err)
+{
+	struct str tail;
+	int r = toc_place_from_hint(&l->hint, ret, err);
+
+	if (r != -ENOENT)
+		return r;
+	if (!l->tail.len) {
+		r = fetch_tail(l, err);
+		if (r < 0)
+			return r;
+	}
+	tail = (struct str){(char *)l->tail.data, l->tail.len};
+	return toc_place_from_footer(&l->hint, tail, l->blob_size, ret, err);
+}
+
+/* The table's bytes: what of them the tail has is not fetched again. */
+may_suspend static int table(struct lookup *l, const struct toc_place *place, struct buf *ret,
+			     struct err *err)
+{
+	uint64_t end = place->off + place->len, have = l->tail.len ? l->tail_off : UINT64_MAX;
+	uint64_t missing = have < place->off ? 0 : have < end ? have - place->off : place->len;
+	int r = 0;
+
+	if (place->len > TOC_COMPRESSED_MAX)
+		return err_set(err, -EFBIG, "table of contents of %llu bytes",
+			       (unsigned long long)place->len);
+	if (missing)
+		r = fetch_part(l, place->off, missing, ret, NULL, err);
+	if (r == 0 && missing < place->len) {
+		uint64_t at = place->off + missing - l->tail_off;
+
+		if (at + (place->len - missing) > l->tail.len)
+			return err_set(err, -EBADMSG, "the table of contents is cut short");
+		r = buf_append(ret, l->tail.data + at, place->len - missing);
+	}
+	if (r == 0 && ret->len != place->len)
+		r = err_set(err, -EBADMSG, "the registry sent %zu bytes of the table", ret->len);
+	return r;
+}
+
+struct toc_job {
+	const struct toc_hint *hint;
+	const struct toc_place *place;
+	struct str bytes;
+	uint64_t blob_size;
+	int fd;
+	struct err *err;
+};
+
+static int toc_job(void *arg)
+{
+	struct toc_job *j = arg;
+
+	return toc_to_index(j->hint, j->place, j->bytes, j->blob_size, j->fd, j->err);
+}
+
+may_suspend static int make_layer(struct lookup *l, struct err *err)
+{
+	struct resolver *r = l->image->r;
+	auto_buf struct buf bytes = BUF_INIT;
+	struct toc_place place;
+	struct toc_job job;
+	int ret = locate(l, &place, err);
+
+	if (ret == 0)
+		ret = table(l, &place, &bytes, err);
+	if (ret < 0)
+		return ret;
+	auto_close int fd = layers_tmpfile(r->layers, err);
+	if (fd < 0)
+		return fd;
+	job = (struct toc_job){.hint = &l->hint,
+			       .place = &place,
+			       .bytes = {(char *)bytes.data, bytes.len},
+			       .blob_size = l->blob_size ? l->blob_size : l->hint.blob_size,
+			       .fd = fd,
+			       .err = err};
+	ret = work_run(r->threads, toc_job, &job);
+	buf_fini(&bytes);
+	buf_fini(&l->tail);
+	if (ret < 0)
+		return ret;
+	return layers_add(r->layers, &l->blob, trust_of(l), str_of(l->image->ref), fd, &l->layer,
+			  err);
+}
+
+static bool being_added(const struct resolver *r, const struct lookup *l)
+{
+	for (struct list *it = r->adding.next; it != &r->adding; it = it->next) {
+		const struct lookup *o = container_of(it, struct lookup, adding_link);
+
+		if (digest_eq(&o->blob, &l->blob) && digest_eq(trust_of(o), trust_of(l)))
+			return true;
+	}
+	return false;
+}
+
+/* A known layer, or a new one; each is made once at a time. */
+may_suspend static int lookup_layer(struct lookup *l, struct err *err)
+{
+	struct resolver *r = l->image->r;
+	int ret = toc_hint_check(&l->hint, err);
+
+	while (ret == 0 && being_added(r, l))
+		ret = waitq_wait(&r->changed);
+	if (ret < 0)
+		return ret;
+	l->layer = layers_find(r->layers, &l->blob, trust_of(l));
+	if (l->layer) {
+		layer_use(l->layer);
+		return layers_note_ref(r->layers, l->layer, str_of(l->image->ref), err);
+	}
+	list_push(&r->adding, &l->adding_link);
+	ret = make_layer(l, err);
+	list_del(&l->adding_link);
+	return ret;
+}
+
+may_suspend static int lookup_task(void *arg)
+{
+	struct lookup *l = arg;
+	struct image *im = l->image;
+	int r = 0;
+
+	l->err = ERR_INIT;
+	if (!l->hinted) { /* ahead of its labels */
+		r = fetch_tail(l, &l->err);
+		while (r == 0 && !l->hinted)
+			r = waitq_wait_ms(&im->r->changed, RESOLVE_KEEP_MS);
+	}
+	if (r == 0)
+		r = lookup_layer(l, &l->err);
+	buf_fini(&l->tail);
+	l->result = r;
+	l->state = LOOKUP_DONE;
+	image_leave(im);
+	return 0;
+}
+
+static int lookup_start(struct lookup *l)
+{
+	int r;
+
+	if (l->state != LOOKUP_IDLE)
+		return 0;
+	r = scope_spawn(&l->image->r->scope, lookup_task, l, NULL);
+	if (r < 0)
+		return r;
+	l->state = LOOKUP_RUNNING;
+	l->image->busy++;
+	return 0;
+}
+
+/* --- the manifest -------------------------------------------------------------------------------
+ */
+
+static char *copy(struct str s)
+{
+	return strndup(s.p ? s.p : "", s.len);
+}
+
+/* What the manifest says of one layer. */
+static void hint_from(const struct json *descriptor, struct lookup *l)
+{
+	const struct json *size = json_get(descriptor, "size");
+	const struct json *notes = json_get(descriptor, "annotations");
+	struct toc_hint h = {0};
+
+	h.has_toc_digest = digest_parse(json_text(notes, ANNOTATION_TOC), &h.toc_digest) == 0;
+	h.has_checksum = digest_parse(json_text(notes, ANNOTATION_CHECKSUM), &h.checksum) == 0;
+	if (size && size->type == JSON_INT && size->integer > 0)
+		h.blob_size = (uint64_t)size->integer;
+	free(l->media_type);
+	free(l->position);
+	l->media_type = copy(json_text(descriptor, "mediaType"));
+	l->position = copy(json_text(notes, ANNOTATION_POSITION));
+	h.media_type = str_of(l->media_type);
+	h.position = str_of(l->position);
+	l->hint = h;
+	l->hinted = l->media_type && l->position;
+}
+
+static int manifest_layers(struct image *im, struct str body)
+{
+	auto_arena struct arena a;
+	const struct json *layers, *d;
+	struct json *doc;
+	struct digest blob;
+	int r;
+
+	arena_init(&a, JSON_TREE_MAX);
+	r = json_tree(body, &a, &doc, &im->err);
+	if (r < 0)
+		return err_wrap(&im->err, r, "manifest");
+	layers = json_get(doc, "layers");
+	if (!layers || layers->type != JSON_LIST)
+		return err_set(&im->err, -EOPNOTSUPP, "the manifest has no layers");
+	for (d = layers->first; d; d = d->next) {
+		struct lookup *l = digest_parse(json_text(d, "digest"), &blob) == 0
+					   ? lookup_get(im, &blob)
+					   : NULL;
+
+		if (!l || l->hinted)
+			continue;
+		hint_from(d, l);
+		if (l->hinted && toc_hint_check(&l->hint, NULL) == 0)
+			lookup_start(l);
+	}
+	return 0;
+}
+
+may_suspend static int manifest_task(void *arg)
+{
+	struct image *im = arg;
+	auto_buf struct buf body = BUF_INIT;
+	int r;
+
+	im->err = ERR_INIT;
+	r = registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND, &body,
+			      &im->err);
+	if (r == 0)
+		r = manifest_layers(im, (struct str){(char *)body.data, body.len});
+	im->result = r;
+	im->state = r < 0 ? MANIFEST_FAILED : MANIFEST_HERE;
+	image_leave(im);
+	return 0;
+}
+
+/* --- asking -------------------------------------------------------------------------------------
+ */
+
+/* The ends of this and the upper layers' blobs. */
+static void look_ahead(struct image *im, struct str list)
+{
+	struct digest blob;
+
+	while (list.len) {
+		const char *comma = memchr(list.p, ',', list.len);
+		size_t n = comma ? (size_t)(comma - list.p) : list.len;
+		struct lookup *l = digest_parse((struct str){list.p, n}, &blob) == 0
+					   ? lookup_get(im, &blob)
+					   : NULL;
+
+		if (l)
+			lookup_start(l);
+		n += comma != NULL;
+		list = (struct str){list.p + n, list.len - n};
+	}
+}
+
+static bool is_final(int r)
+{
+	return r == -EOPNOTSUPP || r == -EINVAL || r == -EBADMSG || r == -EFBIG;
+}
+
+/* Starts what is not under way; the look-up of the layer itself, NULL: the manifest has to say. */
+static int start(struct image *im, const struct resolve_query *q, struct lookup **ret,
+		 struct err *err)
+{
+	struct lookup *l = q->has_toc ? lookup_get(im, &q->blob) : lookup_find(im, &q->blob);
+	int r = 0;
+
+	if (l && l->state == LOOKUP_DONE && l->result < 0 && !is_final(l->result)) {
+		l->state = LOOKUP_IDLE;
+		l->result = 0;
+	}
+	if (q->has_toc && l) {
+		if (!l->hinted) {
+			l->hint.has_toc_digest = true;
+			l->hint.toc_digest = q->toc;
+			l->hinted = true;
+			waitq_wake_all(&im->r->changed);
+		}
+		r = lookup_start(l);
+		if (r == 0)
+			look_ahead(im, q->layers);
+	} else if (l && l->hinted) {
+		r = lookup_start(l);
+	} else if (im->state == MANIFEST_UNASKED || im->state == MANIFEST_FAILED) {
+		r = scope_spawn(&im->r->scope, manifest_task, im, NULL);
+		if (r == 0) {
+			im->state = MANIFEST_COMING;
+			im->busy++;
+		}
+	}
+	*ret = l;
+	return r < 0 ? err_errno(err, r, "look for the layer") : 0;
+}
+
+/* Is there an answer? */
+static bool answered(struct image *im, const struct resolve_query *q, struct lookup **l)
+{
+	if (!*l)
+		*l = lookup_find(im, &q->blob);
+	if (*l && (*l)->hinted)
+		return (*l)->state != LOOKUP_RUNNING;
+	return im->state != MANIFEST_COMING;
+}
+
+static int answer(struct image *im, struct lookup *l, struct layer **ret, struct err *err)
+{
+	if (l && l->state == LOOKUP_DONE && l->result == 0) {
+		layer_use(l->layer);
+		*ret = l->layer;
+		return 0;
+	}
+	if (l && l->state == LOOKUP_DONE)
+		return err_set(err, l->result, "%s", err_text(&l->err, l->result));
+	if (l && l->hinted && toc_hint_check(&l->hint, err) < 0)
+		return err->code;
+	if (im->state == MANIFEST_FAILED)
+		return err_set(err, im->result, "%s", err_text(&im->err, im->result));
+	return err_set(err, -EOPNOTSUPP, "the manifest does not name the layer");
+}
+
+may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
+			      struct err *err)
+{
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	struct lookup *l = NULL;
+	struct layer *known;
+	struct image *im;
+	int e;
+
+	if (!q->has_toc && !q->has_manifest)
+		return err_set(err, -EOPNOTSUPP, "no label names a table of contents or manifest");
+	known = q->has_toc ? layers_find(r->layers, &q->blob, &q->toc) : NULL;
+	if (known) {
+		layer_use(known);
+		*ret = known;
+		return 0;
+	}
+	e = image_get(r, q, &im, err);
+	if (e < 0)
+		return e;
+	im->busy++;
+	e = start(im, q, &l, err);
+	while (e == 0 && !answered(im, q, &l)) {
+		now = loop_now_ns(r->loop);
+		e = now >= until
+			    ? -ETIMEDOUT
+			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
+		if (e == -ETIMEDOUT)
+			err_set(err, e, "nothing was found within %d ms", RESOLVE_TIMEOUT_MS);
+	}
+	if (e == 0)
+		e = answer(im, l, ret, err);
+	image_leave(im);
+	return e;
+}
+
+/* --- life ---------------------------------------------------------------------------------------
+ */
+
+int resolver_new(struct loop *loop, struct registry *registry, struct layers *layers,
+		 struct work *threads, struct resolver **ret, struct err *err)
+{
+	struct resolver *r = calloc(1, sizeof(*r));
+
+	if (!r || map_init(&r->images) < 0) {
+		free(r);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	r->loop = loop;
+	r->registry = registry;
+	r->layers = layers;
+	r->threads = threads;
+	scope_init(&r->scope, loop);
+	waitq_init(&r->changed);
+	list_init(&r->adding);
+	*ret = r;
+	return 0;
+}
+
+may_suspend void resolver_free(struct resolver *r)
+{
+	if (!r)
+		return;
+	scope_cancel(&r->scope);
+	scope_wait(&r->scope);
+	scope_fini(&r->scope);
+	for (size_t i = 0; i < r->images.size; i++) {
+		while (r->images.slots[i])
+			image_free(container_of(r->images.slots[i], struct image, node));
+	}
+	map_fini(&r->images);
+	free(r);
+}
