@@ -105,9 +105,15 @@
 #define FETCH_GAP_MAX         KiB(64) /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX    MiB(32) /* compressed bytes in memory, all transfers */
 #define FETCH_WAITING_MAX     8192    /* reads that wait */
-#define RESOLVE_TIMEOUT_MS                                                                         \
-	20000 /* the first Prepare of an image's layer, then the ordinary path                     \
-	       */
+
+/* looking for lazy layers */
+#define RESOLVE_IMAGES_MAX 64      /* images whose layers are being looked for */
+#define RESOLVE_LAYERS_MAX 512     /* of one image */
+#define RESOLVE_KEEP_MS    60000   /* what was found and nobody asked for */
+#define RESOLVE_TAIL_MIN   KiB(64) /* first guess of how much of a blob's end holds the table */
+#define RESOLVE_TAIL_MAX   KiB(1024)
+#define RESOLVE_TAIL_SHARE 64    /* or that part of the blob */
+#define RESOLVE_TIMEOUT_MS 20000 /* then the layer takes the ordinary path */
 
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000
