@@ -17,6 +17,14 @@
  *   ROOT/m/ID/           where it is mounted
  *   ROOT/fill/           where the FUSE mount is
  *
+ *   ROOT/objects/AB/KEY  a complete content; KEY: 64 hex digits, AB: their first two. Mode 0400 while
+ *                        its bytes may not be on the disk, then 0444. Contents that are equal but have
+ *                        other chunks are one inode, also named by the key of the content as one chunk
+ *   ROOT/partial/KEY     a content of several chunks, of which some are there: the bytes at their
+ *                        places, then the presence (below) at the next multiple of 4096
+ *   ROOT/partial/verify/KEY  was in objects/ with mode 0400 when another boot found it: it goes back
+ *                        once its bytes have been hashed
+ *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.
  *
  * Space "default":   "next-id"     u64: every id of a snapshot below has been given away
@@ -42,6 +50,41 @@
  *   blob, trust            32 bytes each: sha256 of the blob, and of its table of contents as the
  *                          manifest gives it
  *     str ref              image reference
+ *
+ * Layer index (ROOT/layers/ID; image/index_rec.h has the records as structs, packed):
+ *   header: "FLINDEX\0", u32 version, u32 codec (0 none, 1 gzip, 2 zstd), u64 blob size, u64 bytes to
+ *     prefetch, u64 sum of object sizes, u64 inodes, u64 length of the strings, u32 number of entries,
+ *     xattrs, objects, chunks, sha256 of all behind the header, sha256 of the header before this
+ *   entries, as a walk through the tree finds them (paths by bytes, '/' before all others), 68 bytes:
+ *     u32 path offset, length; u32 link offset, length; i64 mtime, u32 ns; u32 uid, gid; u32 device
+ *     major, minor; u32 target; u32 names; u32 object; u32 first xattr, number; u16 mode; u8 type
+ *     (enum index_type); u8 opaque
+ *   xattrs, 16 bytes, those of an entry together and ordered by name: u32 name offset, length; u32
+ *     value offset, length
+ *   objects, 84 bytes, ordered by the place of their first chunk in the blob: key, sha256, u64 size,
+ *     u32 first chunk, number; u32 check
+ *   chunks, 80 bytes: u64 offset in the blob, length; u64 offset in the stream's output; u64 offset in
+ *     the content; u32 size, object; u32 flags (1: zeros); sha256; u32 check
+ *   strings: what the offsets lead to
+ *   A check is FNV-1a of the record before it. What a field means: image/index.h.
+ *
+ *                    "next-number"   u64: every object number below has been given away
+ *                    "objects-boot"  u64: the boot in which ROOT/objects was last looked through
+ * Space "numbers":   key = u64 number of an object, big-endian; the value is its key
+ * Space "objects":   key = the object's key (32 bytes)
+ *   u32 version            OBJECT_RECORD_VERSION
+ *   u32 chunks             how many; part of what the key stands for
+ *   u64 number             from OBJECT_NUMBER_FIRST on; smaller ones are directories of the fill mount
+ *   u64 size               of the content, > 0
+ *   u8  digest[32]         sha256 of the content, as the layers claim
+ *   to the end, 8 bytes each: u32 layer, u32 number of the content in that layer's index
+ *
+ * Presence in a partial file:
+ *   u32 magic, u32 version PRESENCE_MAGIC, PRESENCE_VERSION
+ *   u64 boot               the chunks of another boot may not be on the disk: they do not count
+ *   u64 size, u32 chunks   of the content
+ *   u32 0
+ *   u8  bitmap[(chunks + 7) / 8]   chunk i is there: bit i % 8 of byte i / 8; the rest is 0
  */
 /* clang-format on */
 #ifndef FIRSTLIGHT_FORMAT_H
@@ -51,8 +94,18 @@
 #define SNAPSHOT_RECORD_VERSION 2
 #define LAYER_RECORD_VERSION    1
 
+#define INDEX_MAGIC             "FLINDEX" /* with its NUL */
+#define INDEX_VERSION           1u
+
+#define OBJECT_RECORD_VERSION   1
+#define PRESENCE_VERSION        1
+#define PRESENCE_MAGIC          0x52504c46u /* "FLPR" */
+#define OBJECT_NUMBER_FIRST     1024
+
 #define FORMAT_KEY_NEXT_ID      "next-id"
 #define FORMAT_KEY_NEXT_LAYER   "next-layer"
+#define FORMAT_KEY_NEXT_NUMBER  "next-number"
+#define FORMAT_KEY_OBJECTS_BOOT "objects-boot"
 
 /* The wire's numbers (containerd.services.snapshots.v1.Kind). */
 enum snapshot_kind {

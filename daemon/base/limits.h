@@ -20,6 +20,8 @@
 #define WORK_QUEUE_MAX      32768 /* jobs of one pool, those that run too */
 #define WORK_THREADS_FS     4
 #define WORK_THREADS_REAPER 2
+#define WORK_THREADS_IMAGE  4 /* tables of contents, records and files of objects */
+#define WORK_THREADS_FETCH  4 /* decompression and hashing of what is fetched */
 
 /* connections and RPCs */
 #define CONNECTIONS_MAX         512
@@ -64,27 +66,49 @@
 #define KV_OPEN_FREE_MIN  MiB(32) /* free space before a failed database is opened again */
 #define COMMIT_GROUP_MAX  1024    /* changes in one synced write */
 
+/* objects */
+#define OBJECT_SIZE_MAX            (1ull << 44)
+#define OBJECTS_BATCH_ENTRIES      4096   /* records in one change */
+#define OBJECTS_BATCH_BYTES        MiB(4) /* their bytes, where it ends earlier */
+#define OBJECTS_IDLE_MAX           512    /* open files that nobody uses */
+#define OBJECTS_SYNC_MS            2000   /* between two syncfs */
+#define OBJECTS_CHMOD_BATCH        1024
+#define OBJECTS_REAP_BATCH         64    /* files deleted while changes of records wait */
+#define OBJECTS_WALK_PAUSE_MS      10    /* between two of the 256 directories, after the start */
+#define OBJECTS_ORPHANS_MAX        65536 /* names without records that one walk remembers */
+#define OBJECTS_EVICT_CANDIDATES   512
+#define OBJECTS_EVICT_PERCENT      95    /* of the cap: so far down */
+#define OBJECTS_EVICT_AGE_MS       60000 /* used or written since: stays */
+#define OBJECTS_EVICT_RETRY_MS     10000 /* doubled up to */
+#define OBJECTS_EVICT_RETRY_MAX_MS 300000
+
 /* JSON, tables of contents, layer indexes */
-#define JSON_DEPTH_MAX     32
-#define JSON_TREE_MAX      MiB(32) /* memory of a tree of a small document */
-#define TOC_COMPRESSED_MAX MiB(64)
-#define TOC_SIZE_MAX       MiB(512) /* uncompressed; it is parsed piece by piece */
-#define INDEX_ENTRIES_MAX  2000000
-#define INDEX_CHUNKS_MAX   8000000
-#define INDEX_STRINGS_MAX  MiB(512) /* paths, link targets, xattrs */
-#define INDEX_FILE_MAX     MiB(1024)
-#define INDEX_PATH_MAX     4096 /* bytes of a path or link target */
-#define INDEX_DEPTH_MAX    1024 /* directories above an entry */
-#define XATTRS_MAX         256  /* of one entry */
-#define XATTRS_BYTES_MAX   KiB(64)
-#define CHUNK_SIZE_MAX     MiB(64)
-#define LAYER_FDS_MAX      256
-#define EROFS_IMAGE_MAX    MiB(2048)
+#define JSON_DEPTH_MAX      32
+#define JSON_TOKEN_MAX      MiB(1)  /* one string, or white space in a row */
+#define JSON_TREE_MAX       MiB(32) /* memory of a tree of a small document */
+#define TOC_COMPRESSED_MAX  MiB(64)
+#define TOC_SIZE_MAX        MiB(512) /* uncompressed; it is parsed piece by piece */
+#define INDEX_ENTRIES_MAX   2000000
+#define INDEX_CHUNKS_MAX    8000000
+#define INDEX_XATTRS_MAX    4000000  /* of all entries */
+#define INDEX_STRINGS_MAX   MiB(512) /* paths, link targets, xattrs */
+#define INDEX_FILE_MAX      MiB(1024)
+#define INDEX_PATH_MAX      4096 /* bytes of a path or link target */
+#define INDEX_DEPTH_MAX     1024 /* directories above an entry */
+#define XATTRS_MAX          256  /* of one entry */
+#define XATTRS_BYTES_MAX    KiB(64)
+#define CHUNK_SIZE_MAX      MiB(64)
+#define CHUNK_INNER_MAX     MiB(64) /* output dropped before a chunk in its stream */
+#define LAYER_FDS_MAX       256
+#define MERGE_INODES_MAX    4000000 /* inodes, and names, over all layers of a run */
+#define MERGE_MEMORY_MAX    MiB(2048)
+#define EROFS_IMAGE_MAX     MiB(2048)
+#define ZSTD_WINDOW_LOG_MAX 27 /* 128 MiB; known writers use 8 MiB and less */
 
 /* HTTP and registries */
 #define HTTP_HEAD_MAX                KiB(64)
 #define HTTP_CONNECTIONS_MAX         64
-#define HTTP_HOST_CONNECTIONS_MAX    12
+#define HTTP_HOST_CONNECTIONS_MAX    16 /* more than prediction and background take */
 #define HTTP_CONNECT_TIMEOUT_MS      10000
 #define HTTP_IDLE_TIMEOUT_MS         15000 /* no byte for so long */
 #define MANIFEST_MAX                 MiB(4)
@@ -98,13 +122,60 @@
 #define REGISTRY_RETRY_AFTER_MAX_MS  30000
 #define CREDENTIAL_HELPER_TIMEOUT_MS 10000
 #define CREDENTIAL_HELPER_OUT_MAX    KiB(64)
+#define HTTP_READ_BUFFER             KiB(32) /* libcurl reads up to 100 of them in one turn */
+#define REF_MAX                      1024    /* bytes of a reference */
+#define REF_PATH_MAX                 255
+#define REGISTRY_PREDICTED_MAX       8      /* of REGISTRY_REQUESTS_MAX, for prediction */
+#define REGISTRY_BYTES_A_SECOND      MiB(1) /* a large request gets so much more time */
+#define REGISTRY_MEMORY_MAX          MiB(2) /* of one request, but for its body */
+#define REGISTRY_PEERS_MAX           256    /* hosts that are remembered */
+#define REGISTRY_NAMESPACES_MAX      256
+#define REGISTRY_TOKENS_MAX          1024
+#define REGISTRY_LOCATIONS_MAX       1024 /* places of blobs that are remembered */
+#define REGISTRY_TOKEN_BODY_MAX      KiB(256)
+#define REGISTRY_TOKEN_SKEW_S        5
+#define REGISTRY_TOKEN_MIN_S         60
+#define REGISTRY_TOKEN_MAX_S         86400
+#define REGISTRY_TOKEN_TIMEOUT_MS    20000
+#define REGISTRY_HOSTS_FRESH_MS      1000 /* then hosts.toml is read again */
+#define REGISTRY_RETRY_MS            100  /* before a second try; then three times that */
+#define BREAKER_FAILURES             5    /* in a row */
+#define BREAKER_OPEN_MS              1000 /* the first time; doubled each time */
+#define BREAKER_OPEN_MAX_MS          30000
+#define HOSTS_FILE_MAX               KiB(256)
+#define HOSTS_MEMORY_MAX             MiB(4) /* of one hosts.toml with its certificates */
+#define CHALLENGES_MAX               8
+#define CHALLENGE_VALUE_MAX          4096
+#define DOCKER_CONFIG_MAX            MiB(1)
+
+/* metadata images */
+#define RUN_IDLE_MS 10000 /* without users for so long: unmounted */
 
 /* fetching */
-#define FETCH_READ_TIMEOUT_MS 60000   /* then a read gets EIO */
-#define FETCH_REQUEST_MAX     MiB(4)  /* one request of neighbours, unless one chunk is larger */
-#define FETCH_GAP_MAX         KiB(64) /* bytes between chunks that are fetched along */
-#define FETCH_BUFFERED_MAX    MiB(32) /* compressed bytes in memory, all transfers */
-#define FETCH_WAITING_MAX     8192    /* reads that wait */
+#define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */
+#define FETCH_REQUEST_MAX       MiB(4)   /* one request of neighbours, unless one chunk is larger */
+#define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
+#define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
+#define FETCH_WAITING_MAX       8192     /* reads that wait */
+#define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
+#define FETCH_WINDOW_START      KiB(256) /* read ahead of a demand, in the blob */
+#define FETCH_WINDOW_MIN        KiB(64)
+#define FETCH_NEAR              KiB(512) /* on its way and so near: waited for */
+#define FETCH_PARTS_MAX         1024     /* chunks in one request */
+#define FETCH_NEIGHBOURS_MAX    256      /* chunks behind a wanted one that are looked at */
+#define FETCH_NEED_CHUNKS       64       /* chunks that one read waits for at a time */
+#define FETCH_TRIES_MAX         64       /* of one chunk, then the read fails */
+#define FETCH_WHOLE_MAX         MiB(4)   /* contents that are decoded into memory */
+#define FETCH_JOB_BYTES         MiB(1)   /* output of small streams that one job decodes */
+#define FETCH_ADOPT_MS          1000     /* for an open object to see that it was written whole */
+#define FETCH_DECODERS          4        /* jobs of one request at once */
+#define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
+#define FETCH_CACHED_CHUNKS     256      /* of each */
+#define FETCH_FILLS_MAX         4        /* layers at once in the background */
+#define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
+#define FETCH_PAUSE_MAX_MS      5000     /* for reads */
+#define FETCH_FILL_PAUSE_MAX_MS 300000   /* for the background */
+#define FETCH_LOG_EVERY_MS      1000     /* one line for an object or layer */
 
 /* looking for lazy layers */
 #define RESOLVE_IMAGES_MAX 64      /* images whose layers are being looked for */
@@ -114,6 +185,21 @@
 #define RESOLVE_TAIL_MAX   KiB(1024)
 #define RESOLVE_TAIL_SHARE 64    /* or that part of the blob */
 #define RESOLVE_TIMEOUT_MS 20000 /* then the layer takes the ordinary path */
+
+/* FUSE objects */
+#define FILL_TASKS_MAX       4096  /* requests that have a task; more wait in a list */
+#define FILL_REQUESTS_MAX    65536 /* requests without an answer, then no more are taken */
+#define FILL_REQUEST_BYTES   KiB(16)
+#define FILL_BURST           64     /* requests taken in a row */
+#define FILL_READ_MAX        MiB(1) /* one READ */
+#define FILL_READAHEAD_MAX   MiB(1)
+#define FILL_BACKGROUND      128 /* READs of the kernel's readahead at once */
+#define FILL_BUFFERS_MAX     32  /* of FILL_READ_MAX; a READ has one when its bytes are on disk */
+#define FILL_BUFFERS_IDLE    4
+#define FILL_PROBES_MAX      256 /* slots that are looked at for one open node */
+#define FILL_RETRY_MS        20  /* something else is full */
+#define FILL_ENTRY_TIMEOUT_S 60  /* a key may get another number when all its layers had gone */
+#define FILL_STALE_MOUNTS    16  /* mounts of dead keepers, one above the other */
 
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000

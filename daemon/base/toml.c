@@ -16,6 +16,7 @@
 
 #define TOML_MEMORY_MAX MiB(8) /* names of one document; beyond: "too many keys" */
 #define TOML_PARTS_MAX  16     /* of one key */
+#define TOML_DEPTH_MAX  8      /* arrays and inline tables in each other */
 
 /* What a path has been used for. The last two are tables that some longer path brought about. */
 enum seen_kind { SEEN_VALUE, SEEN_TABLE, SEEN_ABOVE, SEEN_DOTTED };
@@ -284,15 +285,98 @@ static int read_word(struct toml *t, struct toml_value *v)
 	return cause ? fail(t, "%s", cause) : 0;
 }
 
-static int read_value(struct toml *t, struct toml_value *v)
+static int check_line(struct toml *t)
+{
+	const char *lf = memchr(t->p, '\n', (size_t)(t->end - t->p));
+
+	if (!str_utf8((struct str){t->p, (size_t)((lf ? lf : t->end) - t->p)}))
+		return fail(t, "not valid UTF-8");
+	return 0;
+}
+
+/* Blanks, comments and ends of lines within an array. */
+static int skip_lines(struct toml *t)
+{
+	int c, r = 0;
+
+	for (;;) {
+		skip_blank(t);
+		c = peek(t, 0);
+		if (c != '#' && c != '\n' && c != '\r')
+			return 0;
+		r = read_line_end(t);
+		if (r == 0)
+			r = check_line(t);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int read_value(struct toml *t, struct toml_value *v, unsigned depth);
+
+/* An item's string outlives t->string. */
+static int keep_string(struct toml *t, struct toml_value *v)
+{
+	if (v->type != TOML_STRING)
+		return 0;
+	v->string.p = arena_strndup(&t->arena, v->string.p, v->string.len);
+	return v->string.p ? 0 : fail(t, "too much text");
+}
+
+static int read_items(struct toml *t, struct buf *items, unsigned depth)
+{
+	struct toml_value v;
+	int r;
+
+	for (;;) {
+		r = skip_lines(t);
+		if (r < 0 || eat(t, ']'))
+			return r;
+		if (peek(t, 0) == '{')
+			return fail(t, "inline tables in arrays are not used here");
+		r = read_value(t, &v, depth + 1);
+		if (r == 0)
+			r = keep_string(t, &v);
+		if (r == 0)
+			r = put(t, items, &v, sizeof(v));
+		if (r == 0)
+			r = skip_lines(t);
+		if (r < 0)
+			return r;
+		if (!eat(t, ',') && peek(t, 0) != ']')
+			return fail(t, "expected , or ] in an array");
+	}
+}
+
+static int read_array(struct toml *t, struct toml_value *v, unsigned depth)
+{
+	auto_buf struct buf items = BUF_INIT;
+	struct toml_value *copy;
+	int r;
+
+	if (depth == TOML_DEPTH_MAX)
+		return fail(t, "arrays in more than %d arrays", TOML_DEPTH_MAX - 1);
+	t->p++;
+	r = read_items(t, &items, depth);
+	if (r < 0)
+		return r;
+	copy = arena_alloc(&t->arena, items.len + 1);
+	if (!copy)
+		return fail(t, "too much text");
+	if (items.len)
+		memcpy(copy, items.data, items.len);
+	*v = (struct toml_value){
+		.type = TOML_ARRAY, .items = copy, .items_n = items.len / sizeof(*copy)};
+	return 0;
+}
+
+static int read_value(struct toml *t, struct toml_value *v, unsigned depth)
 {
 	int r;
 
 	switch (peek(t, 0)) {
 	case '[':
-		return fail(t, "arrays are not used here");
-	case '{':
-		return fail(t, "inline tables are not used here");
+		return read_array(t, v, depth);
 	case '"':
 	case '\'':
 		r = read_string(t);
@@ -335,14 +419,39 @@ static int read_table(struct toml *t)
 	return call(t, t->table_len, t->table_len, NULL);
 }
 
-/* key = value */
-static int read_key(struct toml *t)
+static int read_pair(struct toml *t, unsigned depth);
+
+/* { key = value, … }; its name is in t->path. No key can be added to it later. */
+static int read_inline(struct toml *t, unsigned depth)
+{
+	size_t name = t->path.len;
+	int r;
+
+	if (depth == TOML_DEPTH_MAX)
+		return fail(t, "inline tables in more than %d tables", TOML_DEPTH_MAX - 1);
+	t->p++;
+	r = call(t, name, name, NULL);
+	skip_blank(t);
+	if (r < 0 || eat(t, '}'))
+		return r;
+	do {
+		skip_blank(t);
+		t->path.len = name;
+		r = read_pair(t, depth + 1);
+		if (r < 0)
+			return r;
+		skip_blank(t);
+	} while (eat(t, ','));
+	return eat(t, '}') ? 0 : fail(t, "expected , or } in an inline table");
+}
+
+/* key = value; the table is in t->path. */
+static int read_pair(struct toml *t, unsigned depth)
 {
 	struct toml_value v;
 	size_t last;
 	int r;
 
-	t->path.len = t->table_len;
 	r = read_path(t, SEEN_DOTTED, &last);
 	if (r < 0)
 		return r;
@@ -352,17 +461,24 @@ static int read_key(struct toml *t)
 	if (r < 0)
 		return r;
 	skip_blank(t);
-	r = read_value(t, &v);
+	if (peek(t, 0) == '{')
+		return read_inline(t, depth);
+	r = read_value(t, &v, 0);
 	return r < 0 ? r : call(t, last ? last - 1 : 0, last, &v);
+}
+
+static int read_key(struct toml *t)
+{
+	t->path.len = t->table_len;
+	return read_pair(t, 0);
 }
 
 static int read_line(struct toml *t)
 {
-	const char *lf = memchr(t->p, '\n', (size_t)(t->end - t->p));
-	int c, r = 0;
+	int c, r = check_line(t);
 
-	if (!str_utf8((struct str){t->p, (size_t)((lf ? lf : t->end) - t->p)}))
-		return fail(t, "not valid UTF-8");
+	if (r < 0)
+		return r;
 	skip_blank(t);
 	c = peek(t, 0);
 	if (eat(t, '['))

@@ -138,8 +138,8 @@ const char *toml_word(struct str s, struct toml_value *ret_v)
 
 const char *toml_type_name(enum toml_type type)
 {
-	static const char *const names[] = {"a string", "an integer", "a boolean", "a float",
-					    "a date"};
+	static const char *const names[] = {"a string", "an integer", "a boolean",
+					    "a float",  "a date",     "an array"};
 
 	return names[type];
 }

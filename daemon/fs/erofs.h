@@ -17,9 +17,13 @@ struct erofs_stat {
 };
 
 /* The file fd gets the image, from its start; not synced. uuid: not all zero. The same tree and
- * uuid give the same bytes. -EFBIG: a limit of the format or EROFS_IMAGE_MAX; -ENOMEM, -ENOSPC,
- * -EIO. */
+ * uuid give the same bytes. -EFBIG: a limit of the format or EROFS_IMAGE_MAX; -EINVAL: an inode
+ * that no file system has; -ENOMEM, -ENOSPC, -EIO. */
 int erofs_write(struct merge_tree *t, const uint8_t uuid[16], int fd, struct erofs_stat *ret,
 		struct err *err) must_check;
+
+/* The same for a tree that no merge has made. Its marks are overwritten. */
+int erofs_write_root(struct merge_inode *root, const uint8_t uuid[16], int fd,
+		     struct erofs_stat *ret, struct err *err) must_check;
 
 #endif

@@ -20,6 +20,7 @@ struct fill;
 struct fill_options {
 	int fuse_fd;      /* mounted by the keeper; stays the caller's */
 	int state_fd;     /* the keeper's memfd of FILL_STATE_SIZE bytes, zeroed at first */
+	int root_fd;      /* ROOT, for statfs; stays the caller's */
 	bool passthrough; /* if the kernel can */
 };
 

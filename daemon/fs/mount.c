@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Probes of the kernel's mounting abilities: the only mount calls of the daemon. */
+/* Mounts, and probes of the kernel's mounting abilities. Owns nothing between calls. */
 #include "fs/mount.h"
 
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -16,12 +18,101 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/digest.h"
+#include "fs/erofs.h"
 #include "fs/tree.h"
 
 #include "base/banned.h"
 
 #define PROBE_DIR     "probe"
 #define PROBE_SECONDS 20
+#define LOOP_TRIES    64 /* somebody else may take the free device first */
+#define EROFS_FLAGS   (MS_RDONLY | MS_NODEV | MS_NOSUID)
+
+/* --- metadata images ----------------------------------------------------------------------------
+ */
+
+/* A loop device with the image in it, open; it goes with its last user. */
+static int loop_attach(const char *image, char *path, size_t size, struct err *err)
+{
+	auto_close int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	auto_close int file = open(image, O_RDONLY | O_CLOEXEC);
+	struct loop_config config = {.fd = (__u32)file};
+
+	if (file < 0)
+		return err_errno(err, -errno, "open %s", image);
+	if (control < 0)
+		return err_errno(err, -errno, "open /dev/loop-control");
+	config.info.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+	snprintf((char *)config.info.lo_file_name, sizeof(config.info.lo_file_name), "%s", image);
+	for (int i = 0; i < LOOP_TRIES; i++) {
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		auto_close int device = -1;
+
+		if (number < 0)
+			return err_errno(err, -errno, "ask for a free loop device");
+		snprintf(path, size, "/dev/loop%d", number);
+		device = open(path, O_RDONLY | O_CLOEXEC);
+		if (device < 0)
+			return err_errno(err, -errno, "open %s", path);
+		if (ioctl(device, LOOP_CONFIGURE, &config) == 0)
+			return take_fd(&device);
+		if (errno != EBUSY)
+			return err_errno(err, -errno, "%s: set up for %s", path, image);
+	}
+	return err_set(err, -EBUSY, "no loop device stays free");
+}
+
+static int mount_loop(const char *image, const char *dir, struct err *err)
+{
+	char path[32];
+	auto_close int device = loop_attach(image, path, sizeof(path), err);
+
+	if (device < 0)
+		return device;
+	if (mount(path, dir, "erofs", EROFS_FLAGS, NULL) < 0)
+		return err_errno(err, -errno, "mount %s (%s) on %s", path, image, dir);
+	return 0;
+}
+
+static int mount_file(const char *image, const char *dir, struct err *err)
+{
+	if (mount(image, dir, "erofs", EROFS_FLAGS, NULL) < 0)
+		return err_errno(err, -errno, "mount %s on %s", image, dir);
+	return 0;
+}
+
+int mount_erofs(const char *image, const char *dir, bool file_backed_ok, struct err *err)
+{
+	struct err first = ERR_INIT;
+	int r = -ENOTBLK;
+
+	if (file_backed_ok)
+		r = mount_file(image, dir, &first);
+	if (r == 0)
+		return 0;
+	r = mount_loop(image, dir, err);
+	return r < 0 && first.code ? err_wrap(err, r, "%s", first.text) : r;
+}
+
+int mount_detach(const char *dir, struct err *err)
+{
+	if (umount2(dir, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT)
+		return 0;
+	return err_errno(err, -errno, "unmount %s", dir);
+}
+
+int mount_is_mounted(const char *dir)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, dir, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &st) < 0)
+		return -errno;
+	return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+/* --- probes -------------------------------------------------------------------------------------
+ */
 
 static void note(struct mount_features *f, const char *what)
 {
@@ -115,9 +206,94 @@ static bool in_user_namespace(void)
 	       !(inside == 0 && outside == 0 && length == 4294967295u);
 }
 
+#define PROBE_TEXT "found through the redirect"
+
+/* An image with one file, and its content below data2. */
+static int make_image(struct err *err)
+{
+	static const uint8_t uuid[16] = "firstlight probe";
+	struct merge_inode file = {.mode = S_IFREG | 0644, .nlink = 1};
+	struct merge_name name = {STR("file"), &file};
+	struct merge_inode root = {
+		.mode = S_IFDIR | 0755, .nlink = 2, .names = &name, .names_n = 1};
+	auto_close int fd = open("image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	auto_close int data = -1;
+	char path[80], hex[DIGEST_HEX_SIZE];
+	struct erofs_stat st;
+
+	file.size = strlen(PROBE_TEXT);
+	sha256(PROBE_TEXT, file.size, &file.key);
+	digest_hex(&file.key, hex);
+	snprintf(path, sizeof(path), "data2/%.2s", hex);
+	if (fd < 0 || mkdir(path, 0755) < 0)
+		return err_errno(err, -errno, "make an image and data");
+	snprintf(path, sizeof(path), "data2/%.2s/%s", hex, hex);
+	data = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (data < 0 || write(data, PROBE_TEXT, file.size) != (ssize_t)file.size)
+		return err_errno(err, -errno, "write data");
+	return erofs_write_root(&root, uuid, fd, &st, err);
+}
+
+/* Through the image that is mounted on meta. */
+static int try_data_only(struct err *err)
+{
+	char text[sizeof(PROBE_TEXT)] = "";
+	auto_close int fd = -1;
+	ssize_t n;
+
+	if (mount("overlay", "merged", "overlay", 0,
+		  "lowerdir=meta::data1::data2,upperdir=upper,workdir=work,metacopy=on,"
+		  "redirect_dir=on,index=off") < 0)
+		return err_errno(err, -errno, "overlay mount with data-only layers");
+	fd = open("merged/file", O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	if (n < 0)
+		err_errno(err, -errno, "read through data-only layers");
+	umount2("merged", MNT_DETACH);
+	if (n < 0)
+		return -EIO;
+	return strcmp(text, PROBE_TEXT) == 0 ? 0
+					     : err_set(err, -EIO, "data-only layers: wrong data");
+}
+
+static bool noted(char *why, size_t size, struct err *err, int r)
+{
+	snprintf(why, size, "%s", r < 0 ? err_text(err, r) : "");
+	*err = ERR_INIT;
+	return r == 0;
+}
+
+static void probe_images(struct mount_features *f)
+{
+	struct err err = ERR_INIT;
+	int r = make_image(&err), file = r, loop = r, data = r;
+
+	if (r == 0) {
+		file = mount_file("image", "meta", &err);
+		if (file == 0)
+			umount2("meta", MNT_DETACH);
+	}
+	f->erofs_file = noted(f->why_erofs_file, sizeof(f->why_erofs_file), &err, file);
+	if (r == 0) {
+		loop = mount_loop("image", "meta", &err);
+		if (loop == 0)
+			umount2("meta", MNT_DETACH);
+	}
+	f->erofs_loop = noted(f->why_erofs_loop, sizeof(f->why_erofs_loop), &err, loop);
+	if (r == 0) {
+		data = mount_erofs("image", "meta", f->erofs_file, &err);
+		if (data == 0) {
+			data = try_data_only(&err);
+			umount2("meta", MNT_DETACH);
+		}
+	}
+	f->data_only = noted(f->why_data_only, sizeof(f->why_data_only), &err, data);
+}
+
 static void probe_child(int root_fd, struct mount_features *f)
 {
-	static const char *const dirs[] = {"lower1", "lower2", "upper", "work", "merged", "mapped"};
+	static const char *const dirs[] = {"lower1", "lower2", "upper", "work", "merged",
+					   "mapped", "meta",   "data1", "data2"};
 
 	alarm(PROBE_SECONDS);
 	if (fchdir(root_fd) < 0 || mkdir(PROBE_DIR, 0700) < 0 || chdir(PROBE_DIR) < 0) {
@@ -139,6 +315,7 @@ static void probe_child(int root_fd, struct mount_features *f)
 	f->idmap = try_idmap();
 	if (!f->idmap)
 		note(f, "idmapped layers");
+	probe_images(f);
 	f->volatile_upper = try_overlay("lower1:lower2", ",volatile"); /* last: it leaves a mark */
 }
 

@@ -11,7 +11,14 @@
  *     something that is not a directory of the same layer.
  *   - a hard link leads to an entry that is no hard link and no directory (chains are resolved), or
  *     to a path that this layer does not have (INDEX_LINK_BELOW): a lower layer must have it.
- *   - whiteouts are entries of their own type: the path is that of what they hide.
+ *   - whiteouts are entries of their own type: the path is that of what they hide. No entry is
+ * below one.
+ *   - the root has an entry only if it is opaque, and only that counts: containerd does not apply a
+ *     layer's attributes of the root.
+ *   - entries are ordered as a walk of the tree: paths by bytes, '/' before all others. So what is
+ *     in a directory follows it, and its children are ordered by name.
+ *   - xattrs of an entry are ordered by name, none is there twice; only user.*, security.* and
+ *     POSIX ACLs.
  *   - the chunks of an object cover it without gaps; chunk sizes are 1..CHUNK_SIZE_MAX; offsets lie
  *     in the blob.
  */
@@ -51,7 +58,7 @@ struct index_entry {
 	uint32_t dev_major, dev_minor;
 	struct str link;           /* of INDEX_SYMLINK (verbatim), INDEX_LINK_BELOW (clean) */
 	uint32_t target;           /* of INDEX_LINK */
-	uint32_t names;            /* of what is no directory and no link: 1 + hard links to it */
+	uint32_t names;            /* 1 + hard links to it; directory, link, whiteout: 0 */
 	uint32_t object;           /* of INDEX_REG: number of its content; INDEX_NONE = empty */
 	uint32_t xattrs, xattrs_n; /* first and how many */
 };
@@ -93,9 +100,10 @@ struct index_info {
 	uint32_t entries_n, xattrs_n, objects_n, chunks_n;
 };
 
-/* The key of a content: one chunk: sha256(digest ‖ size); several: sha256(digest ‖ size ‖ (chunk
- * digest ‖ chunk size) …). Sizes are u64 little-endian. Not the digest alone, because an index may
- * claim any digest, and not without the sizes, because presence is kept by chunk number. */
+/* The key of a content: one chunk: sha256(digest ‖ size); several: sha256(digest ‖ size ‖
+ * (chunk digest ‖ chunk size) …). Sizes are u64 little-endian. Not the digest alone, because an
+ * index may claim any digest, and not without the sizes, because presence is kept by chunk number.
+ */
 void index_key(const struct digest *digest, uint64_t size, const struct index_chunk *chunks,
 	       uint32_t chunks_n, struct digest *ret);
 
@@ -128,7 +136,16 @@ int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *re
 /* --- making one ---------------------------------------------------------------------------------
  */
 
-/* Takes the entries of a table of contents in its order, and checks the rules above at the end. */
+/*
+ * Takes the entries of a table of contents in its order, and checks the rules above at the end.
+ * What it makes of them:
+ *   - names and targets of hard links are cleaned; of entries with the same name the last counts.
+ *   - .wh.NAME and .wh..wh..opq become whiteouts and opaque directories (image-spec layer.md);
+ *     what is in the layer beside its whiteout stays, a directory then is opaque. A character
+ * device 0:0 is a whiteout too, as for overlayfs.
+ *   - landmarks and the TOC itself are taken out; .prefetch.landmark says what comes first.
+ *   - xattrs that containerd would not set are dropped. Times before 1970 become 0.
+ */
 struct index_builder;
 
 int index_builder_new(enum codec codec, uint64_t blob_size, struct index_builder **ret) must_check;
@@ -139,8 +156,28 @@ static inline void index_builder_free_(struct index_builder **b)
 	index_builder_free(*b);
 }
 
-/* The file fd gets the index, from its start; not synced. -EINVAL: a rule is broken, err says
- * which entry; -EFBIG: a limit; -ENOMEM, -ENOSPC, -EIO. */
+/* Chunks lie below end; the last one ends there. Without it: the blob's size. */
+void index_builder_payload(struct index_builder *b, uint64_t end);
+
+/*
+ * The next entry. Of e count path (any form), type, opaque, mode, uid, gid, mtime, mtime_nsec,
+ * dev_*, and link (of INDEX_SYMLINK, INDEX_LINK). size and digest (NULL: not known): of INDEX_REG.
+ * All is copied. -EINVAL, -EFBIG, -ENOMEM.
+ */
+int index_builder_add(struct index_builder *b, const struct index_entry *e, uint64_t size,
+		      const struct digest *digest, const struct index_xattr *xattrs,
+		      size_t xattrs_n, struct err *err) must_check;
+
+/*
+ * The next chunk of the entry added last, in file order. Of c count blob_off, blob_len (0: up to
+ * where the next stream starts), inner_off, file_off, size (0: the rest of the file), digest (all
+ * zero: not known; the only chunk takes the file's), zeros. Errors as above.
+ */
+int index_builder_chunk(struct index_builder *b, const struct index_chunk *c,
+			struct err *err) must_check;
+
+/* The file fd gets the index, from its start; not synced. Once for each builder. -EINVAL: a rule is
+ * broken, err says which entry; -EFBIG: a limit; -ENOMEM, -ENOSPC, -EIO. */
 int index_builder_write(struct index_builder *b, int fd, struct err *err) must_check;
 
 #endif

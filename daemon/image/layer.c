@@ -283,14 +283,19 @@ may_suspend int layers_new(struct loop *loop, struct meta *meta, struct objects 
 	return 0;
 }
 
+may_suspend void layers_stop(struct layers *ls)
+{
+	scope_cancel(&ls->scope);
+	scope_wait(&ls->scope);
+}
+
 may_suspend void layers_free(struct layers *ls)
 {
 	struct list *it, *tmp;
 
 	if (!ls)
 		return;
-	scope_cancel(&ls->scope);
-	scope_wait(&ls->scope);
+	layers_stop(ls);
 	scope_fini(&ls->scope);
 	list_for_each_safe (it, tmp, &ls->all)
 		layer_free(container_of(it, struct layer, link));

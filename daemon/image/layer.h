@@ -43,6 +43,8 @@ may_suspend int layers_new(struct loop *loop, struct meta *meta, struct objects 
  */
 int layers_start(struct layers *ls, may_suspend void (*on_remove)(void *arg, uint32_t id),
 		 void *arg, struct err *err);
+/* No more removals; comes before layers_free(). */
+may_suspend void layers_stop(struct layers *ls);
 may_suspend void layers_free(struct layers *ls);
 
 /* By id; NULL. Valid until the next suspend unless the caller holds a user of it. */

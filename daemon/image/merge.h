@@ -2,7 +2,8 @@
 /*
  * Layers of a run merged into one tree, as overlayfs over containerd's unpacked layers would show
  * it (image-spec layer.md, kernel overlayfs.rst): upper entries win, whiteouts and opaque
- * directories applied. Blocking and pure: threads only.
+ * directories applied. As there, the root is 0755 of 0:0, and an opaque mark of it hides nothing.
+ * Blocking and pure: threads only.
  */
 #ifndef FIRSTLIGHT_IMAGE_MERGE_H
 #define FIRSTLIGHT_IMAGE_MERGE_H
@@ -25,7 +26,9 @@ struct merge_inode {
 	struct digest key; /* of its content; size 0: none */
 	const struct index_xattr *xattrs; /* without trusted.* of the layers, ordered by name */
 	uint32_t xattrs_n;
-	bool opaque; /* a directory that hides what lies below the run */
+	bool opaque;  /* a directory that hides what lies below the run */
+	bool implied; /* a directory that no layer of the run has an entry of, and that may lie
+			 below it: 0755 of 0:0 is a guess, the directory below knows better */
 	/* directories: */
 	struct merge_name *names; /* ordered by bytes */
 	uint32_t names_n;
@@ -43,12 +46,17 @@ struct merge_tree;
 
 /*
  * layers: bottom first, 1..SNAPSHOT_DEPTH_MAX; they must outlive the tree. below: something lies
- * below the run, so whiteouts and opaque marks that may concern it stay. -EINVAL: the layers do not
- * fit together (a hard link to nothing, a file where a directory is needed); -EFBIG, -ENOMEM.
+ * below the run, so whiteouts and opaque marks that may concern it stay. -EINVAL: a hard link to
+ * what no lower layer has as a file; -EFBIG (MERGE_INODES_MAX), -ENOMEM.
  */
 int merge_layers(struct index *const *layers, size_t n, bool below, struct merge_tree **ret,
 		 struct err *err) must_check;
 void merge_free(struct merge_tree *t);
+#define auto_merge cleanup(merge_free_)
+static inline void merge_free_(struct merge_tree **t)
+{
+	merge_free(*t);
+}
 struct merge_inode *merge_root(const struct merge_tree *t);
 
 #endif

@@ -22,8 +22,8 @@ struct registry;
 struct work;
 
 struct registry_options {
-	const char *hosts_dirs;    /* roots of hosts.toml trees, ':' between them (containerd's
-				      config_path); NULL = none */
+	/* Roots of hosts.toml trees, ':' between them (containerd's config_path); NULL = none. */
+	const char *hosts_dirs;
 	const char *docker_config; /* config.json; NULL = $DOCKER_CONFIG, then $HOME/.docker */
 	const char *user_agent;
 };
@@ -75,8 +75,9 @@ struct blob_answer {
 /*
  * All len bytes have been given to on_data when 0 is returned. Connection errors, 5xx and 429 are
  * retried with jitter, then the next host is tried; a request may take REGISTRY_REQUEST_TIMEOUT_MS
- * in all. A registry that ignores Range is read from the start, and bytes before off are dropped.
- * Errors as registry_manifest(); ret is filled on error too.
+ * in all, and a second more for each REGISTRY_BYTES_A_SECOND. A registry that ignores Range is read
+ * from the start, and bytes before off are dropped. Errors as registry_manifest(); ret is filled on
+ * error too.
  */
 may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 			      struct blob_answer *ret, struct err *err);

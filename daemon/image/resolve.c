@@ -566,9 +566,14 @@ static bool answered(struct image *im, const struct resolve_query *q, struct loo
 
 static int answer(struct image *im, struct lookup *l, struct layer **ret, struct err *err)
 {
-	if (l && l->state == LOOKUP_DONE && l->result == 0) {
-		layer_use(l->layer);
-		*ret = l->layer;
+	if (l && l->state == LOOKUP_DONE && l->result == 0) { /* from now on others find it */
+		*ret = take_ptr(l->layer);
+		l->state = LOOKUP_IDLE;
+		return 0;
+	}
+	*ret = l && l->hinted ? layers_find(im->r->layers, &l->blob, trust_of(l)) : NULL;
+	if (*ret) {
+		layer_use(*ret);
 		return 0;
 	}
 	if (l && l->state == LOOKUP_DONE)

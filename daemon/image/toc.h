@@ -19,9 +19,9 @@ enum toc_kind {
 
 /* What the manifest says of a layer: where the trust comes from. */
 struct toc_hint {
-	struct str media_type;
-	uint64_t blob_size;  /* 0 = not known */
-	bool has_toc_digest; /* containerd.io/snapshot/stargz/toc.digest: of the JSON */
+	struct str media_type; /* empty = not known: the footer tells */
+	uint64_t blob_size;    /* 0 = not known */
+	bool has_toc_digest;   /* containerd.io/snapshot/stargz/toc.digest: of the JSON */
 	struct digest toc_digest;
 	bool has_checksum; /* io.github.containers.zstd-chunked.manifest-checksum: of the
 			      compressed TOC */

@@ -23,9 +23,8 @@ may_suspend void http_free(struct http *h);
 
 /* Of a host; must outlive the request. Two requests share connections only when all is equal. */
 struct http_tls {
-	const char *const *ca; /* PEM files beside the system's */
-	size_t ca_n;
-	const char *cert, *key; /* PEM; NULL = none */
+	struct str ca;        /* PEM text beside the system's; empty = none */
+	struct str cert, key; /* PEM text; empty = none */
 	bool skip_verify;
 };
 
@@ -54,13 +53,14 @@ struct http_request {
 	unsigned idle_timeout_ms;    /* no byte for so long; 0 = HTTP_IDLE_TIMEOUT_MS */
 	unsigned timeout_ms;         /* of the whole request; 0 = none */
 	/*
-	 * Called on the loop's stack: must not suspend. A negative answer ends the request, is its
-	 * result, and closes the connection if the body has not ended. on_head may be NULL.
+	 * Called on the loop's stack: must not suspend, nor call http_run(). A negative answer ends
+	 * the request, is its result, and closes the connection if the body has not ended. on_head
+	 * may be NULL.
 	 */
 	int (*on_head)(void *arg, const struct http_head *head);
 	int (*on_body)(void *arg, const void *data, size_t n);
 	void *arg;
-	bool pausable; /* http_pause() holds it */
+	bool pausable; /* http_pause() holds it; speaks HTTP/1.1, on connections of its own */
 };
 
 /*
@@ -73,7 +73,8 @@ struct http_request {
 may_suspend int http_run(struct http *h, const struct http_request *q, struct arena *a,
 			 struct http_head *ret_head, struct err *err);
 
-/* While paused, pausable requests take no bytes from their sockets; their time-outs stand still. */
+/* While paused, pausable requests take no bytes from their sockets; their time-outs stand still.
+ * May be called anywhere on the loop's thread; takes effect at the end of the turn. */
 void http_pause(struct http *h, bool paused);
 
 #endif

@@ -7,8 +7,11 @@
  * content hashed. include/format.h documents the disk. Loop thread, but for what says otherwise.
  *
  * Power cut: a complete object whose data may not be on the disk has mode 0400; once it is, 0444.
- * After an unclean boot objects with 0400 are hashed again or dropped, and the chunks that a
- * partial object claims too.
+ * When another boot finds objects with 0400, they are out of sight until they have been hashed
+ * again, and partial objects start again.
+ *
+ * Equal contents with other chunks are one inode: the key of the content as one chunk,
+ * sha256(digest ‖ size), is a name that all of them are linked to.
  */
 #ifndef FIRSTLIGHT_STORE_OBJECTS_H
 #define FIRSTLIGHT_STORE_OBJECTS_H
@@ -26,10 +29,13 @@ struct objects;
 struct work;
 
 struct objects_options {
-	int root_fd;   /* ROOT; stays the caller's */
-	uint64_t boot; /* of this boot; another one in a partial file: its chunks are verified again
-			*/
+	int root_fd;        /* ROOT; stays the caller's */
+	uint64_t boot;      /* of this boot; partial objects of another one start again */
 	uint64_t bytes_max; /* cap on what complete and partial objects take on disk; 0 = none */
+	/* Above the cap a content of that layer was deleted (its record stays, it is fetched again
+	 * on demand): the layer is not complete any more. May be NULL. */
+	void (*evicted)(void *arg, uint32_t layer);
+	void *arg;
 };
 
 may_suspend int objects_new(struct loop *loop, struct meta *meta, struct work *threads,
@@ -79,8 +85,10 @@ struct object {
 	uint32_t chunks_n, chunks_here;
 	bool complete;
 	bool damaged; /* all chunks were right but the whole was not: no read of it succeeds */
-	int fd;       /* the file, O_RDWR while partial; size is that of the content or more */
-	struct object_source *sources;
+	/* The file, O_RDWR while partial; its size is that of the content or more. The number
+	 * stays, but it is another file once complete: what is open by it is open for reading. */
+	int fd;
+	struct object_source *sources; /* until the next suspend */
 	uint32_t sources_n;
 	struct waitq changed; /* woken after each chunk and on completion */
 };
@@ -88,7 +96,7 @@ struct object {
 /* By number. The caller's reference. -ENOENT. */
 may_suspend int objects_get(struct objects *o, uint64_t number, struct object **ret,
 			    struct err *err);
-/* The same if it needs no wait: it is in use already; NULL otherwise. */
+/* The same if it needs no wait: it is in use or was lately; NULL otherwise. */
 struct object *objects_peek(struct objects *o, uint64_t number);
 struct object *object_ref(struct object *obj);
 void object_unref(struct objects *o, struct object *obj);
@@ -96,7 +104,8 @@ void object_unref(struct objects *o, struct object *obj);
 bool object_has_chunk(const struct object *obj, uint32_t chunk); /* number within the object */
 
 /* Chunk number `chunk` has been verified and written to obj->fd at its place: it is shown from now
- * on. With the last one the whole is hashed and becomes complete, in the background. */
+ * on. With the last one the whole is hashed and becomes complete, in the background (an object of
+ * one chunk: before this returns). -EINVAL, -EIO (damaged). */
 may_suspend int objects_put_chunk(struct objects *o, struct object *obj, uint32_t chunk,
 				  struct err *err);
 
@@ -111,11 +120,12 @@ void objects_wrote(struct objects *o, const struct digest *key);
 
 enum object_state { OBJECT_ABSENT, OBJECT_PARTIAL, OBJECT_COMPLETE };
 /* What is on the disk, for many; also makes complete those whose content is here under another
- * chunking (digests). digests may be NULL. */
+ * chunking. */
 may_suspend int objects_state(struct objects *o, const struct object_entry *entries, size_t n,
 			      uint8_t *ret_states, struct err *err);
 
-/* Bytes on disk, for the cap and statfs. */
+/* Bytes on disk, for the cap and statfs; how many files are complete and partial. Some seconds
+ * after the start all are counted. */
 struct objects_usage {
 	uint64_t bytes, complete, partial;
 };

@@ -12,7 +12,7 @@
 struct record {
 	enum snapshot_kind kind;
 	uint64_t id, boot;
-	uint32_t layer; /* the lazy layer that it is; 0 = none */
+	uint32_t layer;                 /* the lazy layer that it is; 0 = none */
 	int64_t created_ns, updated_ns; /* since 1970, UTC */
 	int64_t size, inodes;
 	struct str parent;

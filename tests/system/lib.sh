@@ -72,6 +72,9 @@ cleanup() {
 	for dir in "${mounts[@]}"; do
 		wait_until 5 umount "$dir" 2>/dev/null || umount -l "$dir"
 	done
+	while read -r dir; do # FUSE mounts of keepers that were killed
+		umount -l "$dir"
+	done < <(awk -v t="$T/" 'index($5, t) == 1 && / - fuse / { print $5 }' /proc/self/mountinfo)
 	rm -rf --one-file-system "$T"
 	exit "$status"
 }

@@ -263,8 +263,9 @@ static void test_wrong_types(void **state)
 			refuses(text, message);
 		}
 	}
-	refuses("root = ['/a']", "c.toml:1: arrays are not used here");
-	refuses("snapshot = {sync = true}", "c.toml:1: inline tables are not used here");
+	refuses("root = ['/a']", "c.toml:1: root must be a string, not an array");
+	refuses("snapshot = [{sync = true}]",
+		"c.toml:1: inline tables in arrays are not used here");
 }
 
 static void test_bad_values(void **state)

@@ -18,6 +18,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
+#include "fs/erofs.h"
 #include "fs/mount.h"
 #include "fs/tree.h"
 
@@ -104,8 +105,57 @@ static void test_here(void **state)
 	if (linux_version() < 519)
 		assert_false(f.idmap);
 	assert_int_equal(f.why[0] == 0, f.overlay && f.idmap);
+	assert_int_equal(f.why_erofs_file[0] == 0, f.erofs_file);
+	assert_int_equal(f.why_erofs_loop[0] == 0, f.erofs_loop);
+	assert_int_equal(f.why_data_only[0] == 0, f.data_only);
+	if (linux_version() < 612)
+		assert_false(f.erofs_file);
+	assert_int_equal(f.data_only, linux_version() >= 605 && (f.erofs_file || f.erofs_loop));
 	assert_int_equal(mounts_here(), before);
 	assert_true(empty(root));
+}
+
+/* On tmpfs the kernel does not mount an image from its file; a loop device serves. */
+static int image_on_tmpfs(void)
+{
+	static const uint8_t uuid[16] = {1};
+	struct merge_inode top = {.mode = S_IFDIR | 0711, .nlink = 2};
+	struct erofs_stat written;
+	struct err err = ERR_INIT;
+	auto_close int fd = -1;
+	struct stat st;
+
+	if (mount("tmpfs", root, "tmpfs", 0, NULL) < 0 || chdir(root) < 0 || mkdir("m", 0700) < 0)
+		return 101;
+	fd = open("image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (mount_is_mounted("m") != 0 || mount_is_mounted("none") != -ENOENT)
+		return 1;
+	if (erofs_write_root(&top, uuid, fd, &written, &err) < 0)
+		return 2;
+	if (mount_erofs("image", "m", true, &err) < 0)
+		return err.code == -ENODEV || strstr(err.text, "loop") ? 77 : 3;
+	if (mount_is_mounted("m") != 1 || stat("m", &st) < 0 || st.st_mode != (S_IFDIR | 0711))
+		return 4;
+	if (mount_detach("m", &err) < 0 || mount_is_mounted("m") != 0)
+		return 5;
+	/* both again, and what was the reason of a failure */
+	if (mount_detach("m", &err) < 0 || mount_detach("none", &err) < 0)
+		return 6;
+	if (mount_erofs("none", "m", true, &err) != -ENOENT || !strstr(err.text, "none"))
+		return 7;
+	if (ftruncate(fd, 512) < 0 || mount_erofs("image", "m", true, &err) >= 0 || !err.text[0])
+		return 8;
+	return 0;
+}
+
+static void test_images(void **state)
+{
+	int r = in_child(image_on_tmpfs);
+
+	(void)state;
+	if (r == 77)
+		skip();
+	assert_int_equal(r, 0);
 }
 
 /* A probe that was killed half-way leaves a directory, with volatile's mark perhaps. */
@@ -258,9 +308,9 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_here),           TEST(test_leftovers),  TEST(test_no_root),
-		TEST(test_read_only),      TEST(test_on_overlay), TEST(test_without_rights),
-		TEST(test_user_namespace),
+		TEST(test_here),           TEST(test_images),         TEST(test_leftovers),
+		TEST(test_no_root),        TEST(test_read_only),      TEST(test_on_overlay),
+		TEST(test_without_rights), TEST(test_user_namespace),
 	};
 
 	if (geteuid() != 0) {

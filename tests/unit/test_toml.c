@@ -17,6 +17,32 @@
 /* What was handed out, as text: "table|key=value;", "[table];". */
 static struct buf seen;
 
+static int put_items(const struct toml_value *v)
+{
+	int r = buf_printf(&seen, "[");
+
+	for (size_t i = 0; r == 0 && i < v->items_n; i++) {
+		const struct toml_value *item = &v->items[i];
+
+		if (item->type == TOML_ARRAY)
+			r = put_items(item);
+		else if (item->type == TOML_STRING)
+			r = buf_printf(&seen, "<" STR_FMT ">", STR_ARG(item->string));
+		else
+			r = buf_printf(&seen, "(%" PRId64 ")", item->integer);
+	}
+	return r < 0 ? r : buf_printf(&seen, "]");
+}
+
+static int on_array(struct str table, struct str key, const struct toml_value *v)
+{
+	int r = buf_printf(&seen, STR_FMT "|" STR_FMT "=", STR_ARG(table), STR_ARG(key));
+
+	if (r == 0)
+		r = put_items(v);
+	return r < 0 ? r : buf_printf(&seen, ";");
+}
+
 static int on_key(void *arg, struct str table, struct str key, const struct toml_value *v,
 		  struct err *err)
 {
@@ -30,6 +56,8 @@ static int on_key(void *arg, struct str table, struct str key, const struct toml
 	else if (v->type == TOML_INTEGER)
 		r = buf_printf(&seen, STR_FMT "|" STR_FMT "=%" PRId64 ";", STR_ARG(table),
 			       STR_ARG(key), v->integer);
+	else if (v->type == TOML_ARRAY)
+		r = on_array(table, key, v);
 	else if (v->type == TOML_STRING)
 		r = buf_printf(&seen, STR_FMT "|" STR_FMT "=<" STR_FMT ">%zu;", STR_ARG(table),
 			       STR_ARG(key), STR_ARG(v->string), v->string.len);
@@ -246,8 +274,7 @@ static void test_other_words(void **state)
 	refuses("k = 1 2", "1: unexpected text at the end of the line");
 	refuses("k = 1979-05-27 7", "1: unexpected text at the end of the line");
 	refuses("k = é", "1: expected a value");
-	refuses("k = [1]", "1: arrays are not used here");
-	refuses("k = {}", "1: inline tables are not used here");
+	refuses("k = [{}]", "1: inline tables in arrays are not used here");
 	assert_string_equal(toml_type_name(TOML_STRING), "a string");
 	assert_string_equal(toml_type_name(TOML_DATE), "a date");
 }
@@ -324,9 +351,42 @@ static void test_long_messages(void **state)
 	buf_fini(&seen);
 }
 
+static void test_arrays(void **state)
+{
+	(void)state;
+	takes("k = []", "|k=[];");
+	takes("k = [ ]\nl = 1", "|k=[];|l=1;");
+	takes("k = [1, 2,]", "|k=[(1)(2)];");
+	takes("k = [\"a\", 'b']", "|k=[<a><b>];");
+	takes("k = [[\"a\", \"b\"], [\"c\"], []]", "|k=[[<a><b>][<c>][]];");
+	takes("k = [ # one\n\n 1 # two\r\n , 2\n]\nl = 3", "|k=[(1)(2)];|l=3;");
+	refuses("k = [1", "1: expected , or ] in an array");
+	refuses("k = [1 2]", "1: expected , or ] in an array");
+	refuses("k = [\n,]", "2: expected a value");
+	refuses("k = [1]]", "1: unexpected text at the end of the line");
+	refuses("k = [\n\xff]", "2: not valid UTF-8");
+	refuses("k = [[[[[[[[[1]]]]]]]]]", "1: arrays in more than 7 arrays");
+}
+
+static void test_inline_tables(void **state)
+{
+	(void)state;
+	takes("k = {}", "[k];");
+	takes("[t]\nk = { a = 1, \"b c\" = [2] } # x\nl = 3",
+	      "[t];[t.k];t.k|a=1;t.k|\"b c\"=[(2)];t|l=3;");
+	takes("k = { a.b = 1, c = { d = 2 } }", "[k];k.a|b=1;[k.c];k.c|d=2;");
+	refuses("k = { a = 1, a = 2 }", "1: k.a is already defined");
+	refuses("k = { a = 1 }\n[k]", "2: k is already defined");
+	refuses("k = { a = 1 }\nk.b = 2", "2: k is already defined");
+	refuses("k = { a = 1, }", "1: expected a key");
+	refuses("k = { a = 1\n}", "1: expected , or } in an inline table");
+	refuses("k={a={a={a={a={a={a={a={a={}}}}}}}}}", "1: inline tables in more than 7 tables");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_arrays),         cmocka_unit_test(test_inline_tables),
 		cmocka_unit_test(test_layout),         cmocka_unit_test(test_names),
 		cmocka_unit_test(test_tables),         cmocka_unit_test(test_twice),
 		cmocka_unit_test(test_strings),        cmocka_unit_test(test_numbers),

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many requests run at once on this node, and who goes first. Background requests stand still
+ * while demand is under way. Loop thread.
+ */
+#ifndef FIRSTLIGHT_IMAGE_BUDGET_H
+#define FIRSTLIGHT_IMAGE_BUDGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "image/registry.h"
+#include "loop/sync.h"
+
+struct budget {
+	struct loop *loop;
+	struct http *http;
+	unsigned running[FETCH_CLASSES], waiting[FETCH_CLASSES];
+	struct waitq queue[FETCH_CLASSES];
+	uint64_t paused_ns, paused_since_ns; /* all pauses together; the present one */
+};
+
+void budget_init(struct budget *b, struct loop *loop, struct http *http);
+
+/* Until there is room; -ECANCELED. */
+may_suspend int budget_enter(struct budget *b, enum fetch_class class);
+void budget_leave(struct budget *b, enum fetch_class class);
+
+/* How long background requests have stood still so far. */
+uint64_t budget_paused_ns(const struct budget *b);
+
+#endif

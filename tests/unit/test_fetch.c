@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The fetcher in worlds drawn from seeds, in virtual time. FETCH_SEED=n runs that one only.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fetch_world.h"
+
+#include <sys/prctl.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#define SEEDS 60
+#else
+#define SEEDS 250
+#endif
+
+struct reader {
+	unsigned number;
+	bool cancelled;
+	struct task *task;
+};
+
+/* The longest that a read may take when nothing fails: its own requests and one before it. */
+static uint64_t patience_ms(uint64_t len)
+{
+	return 4 * (w->latency_us / 1000 + 10) +
+	       4 * ((len + 2 * FETCH_REQUEST_MAX) / w->bytes_per_ms);
+}
+
+static void check_read(struct fake_content *c, uint64_t off, uint64_t len, int r, struct err *err,
+		       uint64_t ms)
+{
+	if (r == 0) {
+		check(fetch_present(w->f, &c->obj, off, len));
+		for (uint32_t i = 0; i < c->chunks_n; i++)
+			check(c->obj.complete || c->here[i] || c->at[i] >= off + len ||
+			      c->at[i + 1] <= off);
+		return;
+	}
+	if (r == -ECANCELED)
+		return;
+	check(r == -EIO && err->text[0]);
+	check(ms <= FETCH_READ_TIMEOUT_MS + 5000);
+	if (w->faults == FAULTS_NONE || w->faults == FAULTS_LIAR)
+		fail_msg("seed %llu: %s", (unsigned long long)w->seed, err->text);
+	if (w->faults == FAULTS_BROKEN)
+		check(c->broken);
+	if (w->faults == FAULTS_DOWN)
+		check(w->down_to_ms - w->down_from_ms > FETCH_READ_TIMEOUT_MS / 2);
+}
+
+static int reader(void *arg)
+{
+	struct reader *rd = arg;
+	struct fake_content *c = w->contents[below(w->contents_n)];
+	uint64_t pos = 0;
+	struct object *obj;
+
+	for (unsigned i = 5 + (unsigned)below(30); i > 0 && !task_cancelled(); i--) {
+		uint64_t began, len;
+		struct err err = ERR_INIT;
+		int r;
+
+		if (chance(100) && task_sleep_ms((unsigned)below(500)) < 0)
+			break;
+		if (pos >= c->size || chance(200)) {
+			c = w->contents[below(w->contents_n)];
+			pos = chance(500) ? 0 : below(c->size);
+		}
+		len = 1 + below(chance(300) ? MiB(1) : KiB(128));
+		assert_int_equal(objects_get(NULL, c->obj.number, &obj, NULL), 0);
+		began = now_ms();
+		r = fetch_need(w->f, obj, pos, len, &err);
+		check_read(c, pos, len, r, &err, now_ms() - began);
+		if (w->faults == FAULTS_NONE && r == 0)
+			check(now_ms() - began <= patience_ms(len));
+		object_unref(NULL, obj);
+		check(r != -ECANCELED || task_cancelled());
+		pos += len;
+	}
+	rd->task = NULL;
+	return 0;
+}
+
+struct filled {
+	unsigned layers; /* bits */
+};
+
+static void layer_done(void *arg, uint32_t layer)
+{
+	struct filled *fd = arg;
+
+	for (unsigned i = 0; i < w->layers[layer - 1]->objects_n; i++) {
+		struct fake_content *c = content_by_key(&w->layers[layer - 1]->objects[i].key);
+
+		check(c->obj.complete || c->written);
+	}
+	check(!(fd->layers & 1u << layer));
+	fd->layers |= 1u << layer;
+}
+
+static void check_fills(struct filled *fd, unsigned asked)
+{
+	uint64_t limit = now_ms() + 3600ull * 1000 * 3;
+
+	if (w->faults == FAULTS_BROKEN) {
+		assert_int_equal(task_sleep_ms(100000), 0);
+		return;
+	}
+	while (fd->layers != asked && now_ms() < limit)
+		assert_int_equal(task_sleep_ms(1000), 0);
+	check(fd->layers == asked);
+}
+
+static void check_once(void)
+{
+	for (unsigned i = 0; i < w->contents_n; i++) {
+		for (uint32_t k = 0; k < w->contents[i]->chunks_n; k++)
+			check(w->contents[i]->zeros[k] || w->contents[i]->puts[k] <= 1);
+	}
+}
+
+static int simulate(void *arg)
+{
+	struct reader readers[12] = {0};
+	unsigned n = 1 + (unsigned)below(array_size(readers)), asked = 0;
+	bool hurry = chance(200), stop = chance(200);
+	struct filled filled = {0};
+	struct fetch_stats st;
+	struct scope scope;
+	uint64_t began;
+
+	(void)arg;
+	scope_init(&scope, w->loop);
+	for (unsigned i = 0; i < n; i++) {
+		readers[i].number = i;
+		assert_int_equal(scope_spawn(&scope, reader, &readers[i], &readers[i].task), 0);
+	}
+	if (chance(500))
+		task_sleep_ms((unsigned)below(1000));
+	for (unsigned i = 1; i <= w->layers_n; i++) {
+		if (chance(300))
+			continue;
+		asked |= 1u << i;
+		assert_int_equal(fetch_fill(w->f, i, layer_done, &filled, NULL), 0);
+		assert_int_equal(fetch_fill(w->f, i, layer_done, &filled, NULL), 0);
+	}
+	while (scope.count && (hurry || chance(900))) {
+		struct reader *rd = &readers[below(n)];
+
+		task_sleep_ms((unsigned)below(1000));
+		if (rd->task && chance(200))
+			task_cancel(rd->task);
+		if (hurry && chance(300))
+			scope_cancel(&scope);
+	}
+	scope_wait(&scope);
+	scope_fini(&scope);
+	fetch_stats(w->f, &st);
+	check(st.waiting == 0);
+	if (stop) {
+		began = now_ms();
+		for (unsigned i = 1; i <= w->layers_n; i++)
+			fetch_fill_stop(w->f, i);
+		check(now_ms() - began < 50);
+	} else if (!hurry) {
+		check_fills(&filled, asked);
+	}
+	began = now_ms();
+	fetcher_free(w->f);
+	check(now_ms() - began < 50);
+	check_once();
+	check(w->buffered_max <= FETCH_BUFFERED_MAX);
+	check(st.bytes_blob > 0 || w->requests[FETCH_DEMAND] == 0 || w->faults != FAULTS_NONE);
+	return 0;
+}
+
+static void run_seed(uint64_t seed)
+{
+	struct loop *loop;
+
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 1);
+	world_new(seed, loop);
+	assert_int_equal(loop_run(loop, simulate, NULL), 0);
+	world_free();
+	loop_free(loop);
+}
+
+static void test_seeds(void **state)
+{
+	const char *one = getenv("FETCH_SEED");
+
+	(void)state;
+	if (one) {
+		run_seed(strtoull(one, NULL, 10));
+		return;
+	}
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		run_seed(seed);
+}
+
+/* --- the bound of compressed bytes
+ * ---------------------------------------------------------------- */
+
+struct taker {
+	size_t n;
+	enum fetch_class class;
+	int result;
+	bool got;
+};
+
+static int take_room(void *arg)
+{
+	struct taker *t = arg;
+
+	t->result = room_take(w->f, t->n, t->class);
+	t->got = t->result == 0;
+	return 0;
+}
+
+static int room_main(void *arg)
+{
+	struct taker a = {.n = FETCH_BUFFERED_MAX / 2, .class = FETCH_BACKGROUND}, b = a;
+	struct taker c = {.n = FETCH_BUFFERED_MAX / 2, .class = FETCH_DEMAND};
+	struct taker d = {.n = 2 * FETCH_BUFFERED_MAX, .class = FETCH_DEMAND};
+	struct task *last;
+	struct scope s;
+
+	(void)arg;
+	scope_init(&s, w->loop);
+	assert_int_equal(scope_spawn(&s, take_room, &a, NULL), 0);
+	assert_int_equal(scope_spawn(&s, take_room, &b, &last), 0);
+	assert_int_equal(scope_spawn(&s, take_room, &c, NULL), 0);
+	task_sleep_ms(1);
+	assert_true(a.got && !b.got && c.got); /* half is for demand */
+	assert_int_equal(scope_spawn(&s, take_room, &d, NULL), 0);
+	task_sleep_ms(1);
+	room_give(w->f, a.n);
+	task_sleep_ms(1);
+	assert_false(b.got || d.got); /* the large one waits for all, demand first */
+	task_cancel(last);
+	room_give(w->f, c.n);
+	task_sleep_ms(1);
+	assert_true(d.got);
+	assert_int_equal(b.result, -ECANCELED);
+	room_give(w->f, d.n);
+	scope_wait(&s);
+	scope_fini(&s);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void test_room(void **state)
+{
+	struct loop *loop;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 1);
+	world_new(1, loop);
+	assert_int_equal(loop_run(loop, room_main, NULL), 0);
+	world_free();
+	loop_free(loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_seeds),
+	};
+
+	prctl(PR_SET_TIMERSLACK, 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

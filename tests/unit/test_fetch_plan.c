@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which chunks go into one request, and the window of reading ahead. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "image/fetch_plan.h"
+
+static struct plan_chunk at(uint64_t off, uint64_t len, bool want)
+{
+	return (struct plan_chunk){.off = off, .len = len, .size = len, .want = want};
+}
+
+static unsigned taken(const struct plan_chunk *c, size_t n)
+{
+	unsigned bits = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bits |= (unsigned)c[i].take << i;
+	return bits;
+}
+
+static void test_gaps(void **state)
+{
+	struct plan_chunk c[] = {at(0, 100, true), at(100 + FETCH_GAP_MAX, 100, true),
+				 at(201 + 2 * FETCH_GAP_MAX, 100, true)};
+
+	(void)state;
+	plan_request(c, 3, 1, 0);
+	assert_int_equal(taken(c, 3), 3);
+	plan_request(c, 3, 2, 0);
+	assert_int_equal(taken(c, 3), 4);
+	plan_request(c, 3, 0, 0);
+	assert_int_equal(taken(c, 3), 3);
+}
+
+static void test_neighbours_up_to_the_window(void **state)
+{
+	struct plan_chunk c[] = {at(0, 100, false),  at(100, 100, true),  at(200, 100, false),
+				 at(300, 100, true), at(400, 100, false), at(500, 100, false)};
+
+	(void)state;
+	plan_request(c, 6, 1, 0);
+	assert_int_equal(taken(c, 6), 2 | 8); /* none comes along, none before */
+	plan_request(c, 6, 1, 100);
+	assert_int_equal(taken(c, 6), 2 | 4 | 8 | 16);
+	plan_request(c, 6, 3, 1000);
+	assert_int_equal(taken(c, 6), 2 | 8 | 16 | 32);
+}
+
+static void test_request_max(void **state)
+{
+	struct plan_chunk c[] = {at(0, FETCH_REQUEST_MAX - 10, true),
+				 at(FETCH_REQUEST_MAX - 10, 10, true),
+				 at(FETCH_REQUEST_MAX, 1, true),
+				 at(FETCH_REQUEST_MAX + 1, 2 * FETCH_REQUEST_MAX, true)};
+
+	(void)state;
+	plan_request(c, 4, 0, MiB(64));
+	assert_int_equal(taken(c, 4), 3);
+	plan_request(c, 4, 3, 0);
+	assert_int_equal(taken(c, 4), 8); /* alone, however large */
+}
+
+static void test_one_stream(void **state)
+{
+	struct plan_chunk c[] = {
+		{.off = 0, .len = 1000, .inner = 0, .size = 50, .want = true},
+		{.off = 0, .len = 1000, .inner = 40, .size = 50, .want = true},
+		{.off = 0, .len = 1000, .inner = 50, .size = 50, .want = true},
+		{.off = 0, .len = 1000, .inner = 50, .size = 50, .want = false},
+	};
+
+	(void)state;
+	plan_request(c, 4, 0, 1000);
+	assert_int_equal(taken(c, 4), 1 | 4); /* what overlaps is for another pass */
+	plan_request(c, 4, 1, 1000);
+	assert_int_equal(taken(c, 4), 2);
+	plan_request(c, 4, 2, 1000);
+	assert_int_equal(taken(c, 4), 4 | 1);
+}
+
+static void test_many_chunks(void **state)
+{
+	size_t n = 3 * FETCH_PARTS_MAX, count = 0;
+	struct plan_chunk *c = calloc(n, sizeof(*c));
+
+	(void)state;
+	assert_non_null(c);
+	for (size_t i = 0; i < n; i++)
+		c[i] = at(i, 1, true);
+	plan_request(c, n, n / 2, 0);
+	for (size_t i = 0; i < n; i++)
+		count += c[i].take;
+	assert_int_equal(count, FETCH_PARTS_MAX);
+	free(c);
+}
+
+/* Whatever the index says: the seed is taken, and the bounds hold. */
+static void test_random(void **state)
+{
+	(void)state;
+	srandom(7);
+	for (int round = 0; round < 3000; round++) {
+		struct plan_chunk c[40];
+		size_t n = 1 + (size_t)random() % 40, seed = 0;
+		uint64_t bytes = 0, lo = UINT64_MAX, hi = 0;
+
+		for (size_t i = 0; i < n; i++)
+			c[i] = (struct plan_chunk){.off = (uint64_t)random() % MiB(8),
+						   .len = 1 + (uint64_t)random() % MiB(1),
+						   .inner = (uint64_t)random() % 100,
+						   .size = 1 + (uint64_t)random() % 100,
+						   .want = random() % 2};
+		plan_sort(c, n);
+		seed = (size_t)random() % n;
+		c[seed].want = true;
+		plan_request(c, n, seed, (uint64_t)random() % MiB(4));
+		assert_true(c[seed].take);
+		for (size_t i = 0; i < n; i++) {
+			if (!c[i].take)
+				continue;
+			bytes += c[i].len;
+			lo = c[i].off < lo ? c[i].off : lo;
+			hi = c[i].off + c[i].len > hi ? c[i].off + c[i].len : hi;
+		}
+		assert_true(hi - lo <= FETCH_REQUEST_MAX);
+		assert_true(bytes <= FETCH_REQUEST_MAX);
+	}
+}
+
+static void test_stream_len(void **state)
+{
+	(void)state;
+	assert_int_equal(plan_stream_len(100, 1000), 100);
+	assert_true(plan_stream_len(UINT64_MAX, 1000) < MiB(1));
+	assert_true(plan_stream_len(UINT64_MAX, MiB(64)) >= MiB(65));
+}
+
+static void test_window_grows_with_use(void **state)
+{
+	struct readahead ra;
+
+	(void)state;
+	readahead_init(&ra, 1);
+	assert_int_equal(readahead_miss(&ra, 0), FETCH_WINDOW_START);
+	for (uint64_t i = 0; i < 40; i++) {
+		readahead_brought(&ra, i * MiB(100), i * MiB(100) + 1000);
+		readahead_touch(&ra, i * MiB(100) + 10);
+	}
+	assert_int_equal(ra.window, FETCH_REQUEST_MAX);
+}
+
+static void test_window_grows_in_sequence(void **state)
+{
+	struct readahead ra;
+
+	(void)state;
+	readahead_init(&ra, 1);
+	readahead_brought(&ra, 100, 1000);
+	assert_int_equal(readahead_miss(&ra, 1000), 2 * FETCH_WINDOW_START);
+	assert_int_equal(readahead_miss(&ra, 1000), 2 * FETCH_WINDOW_START); /* once */
+}
+
+static void test_window_shrinks_without_use(void **state)
+{
+	struct readahead ra;
+
+	(void)state;
+	readahead_init(&ra, 1);
+	for (uint64_t i = 0; i < 40; i++) {
+		readahead_miss(&ra, i * MiB(100));
+		readahead_brought(&ra, i * MiB(100), i * MiB(100) + 1000);
+	}
+	assert_int_equal(ra.window, FETCH_WINDOW_MIN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_gaps),
+		cmocka_unit_test(test_neighbours_up_to_the_window),
+		cmocka_unit_test(test_request_max),
+		cmocka_unit_test(test_one_stream),
+		cmocka_unit_test(test_many_chunks),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_stream_len),
+		cmocka_unit_test(test_window_grows_with_use),
+		cmocka_unit_test(test_window_grows_in_sequence),
+		cmocka_unit_test(test_window_shrinks_without_use),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

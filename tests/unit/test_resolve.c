@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The search for layers, over a registry, layers and tables of contents that are made up here. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "image/resolve.h"
+#include "image/toc.h"
+#include "loop/loop.h"
+#include "loop/scope.h"
+#include "loop/work.h"
+
+#define LAYERS 4
+
+static struct layer known[LAYERS];
+static unsigned adds, tails, manifests;
+static int blob_result, manifest_result;
+static unsigned blob_ms;
+static const char *manifest;
+
+/* Digest number i: all bytes are i. */
+static struct digest digest_of(unsigned i)
+{
+	struct digest d;
+
+	memset(d.bytes, (int)i, sizeof(d.bytes));
+	return d;
+}
+
+/* --- what resolve.c calls ------------------------------------------------------------------------
+ */
+
+may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
+				  enum fetch_class class, struct buf *ret_body, struct err *err)
+{
+	(void)r, (void)ref, (void)digest, (void)class;
+	manifests++;
+	if (task_sleep_ms(blob_ms) < 0)
+		return -ECANCELED;
+	if (manifest_result < 0)
+		return err_set(err, manifest_result, "manifest");
+	return buf_append(ret_body, manifest, strlen(manifest));
+}
+
+may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
+			      struct blob_answer *ret, struct err *err)
+{
+	(void)r;
+	tails += q->off == BLOB_TAIL;
+	if (task_sleep_ms(blob_ms) < 0)
+		return -ECANCELED;
+	if (blob_result < 0)
+		return err_set(err, blob_result, "blob");
+	ret->blob_size = 1000;
+	return q->on_data(q->arg, q->off == BLOB_TAIL ? 900 : q->off, "table",
+			  q->off == BLOB_TAIL ? 100 : q->len);
+}
+
+struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust)
+{
+	(void)ls;
+	for (size_t i = 0; i < LAYERS; i++) {
+		if (known[i].id && digest_eq(&known[i].blob, blob) &&
+		    digest_eq(&known[i].trust, trust))
+			return &known[i];
+	}
+	return NULL;
+}
+
+int layers_tmpfile(const struct layers *ls, struct err *err)
+{
+	(void)ls, (void)err;
+	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+may_suspend int layers_add(struct layers *ls, const struct digest *blob, const struct digest *trust,
+			   struct str ref, int index_fd, struct layer **ret, struct err *err)
+{
+	struct layer *l = &known[adds++];
+
+	(void)ls, (void)ref, (void)index_fd, (void)err;
+	assert_null(layers_find(NULL, blob, trust));
+	l->blob = *blob;
+	l->trust = *trust;
+	task_sleep_ms(blob_ms);
+	l->id = (uint32_t)(l - known) + 1;
+	l->users = 1;
+	*ret = l;
+	return 0;
+}
+
+may_suspend int layers_note_ref(struct layers *ls, struct layer *l, struct str ref, struct err *err)
+{
+	(void)ls, (void)l, (void)ref, (void)err;
+	return 0;
+}
+
+void layer_use(struct layer *l)
+{
+	l->users++;
+}
+
+void layer_unuse(struct layers *ls, struct layer *l)
+{
+	(void)ls;
+	assert_true(l->users > 0);
+	l->users--;
+}
+
+int toc_hint_check(const struct toc_hint *h, struct err *err)
+{
+	return h->has_toc_digest || h->has_checksum ? 0 : err_set(err, -EOPNOTSUPP, "not lazy");
+}
+
+int toc_place_from_hint(const struct toc_hint *h, struct toc_place *ret, struct err *err)
+{
+	(void)err;
+	if (!h->position.len)
+		return -ENOENT;
+	*ret = (struct toc_place){.off = 500, .len = 50};
+	return 0;
+}
+
+int toc_place_from_footer(const struct toc_hint *h, struct str tail, uint64_t blob_size,
+			  struct toc_place *ret, struct err *err)
+{
+	(void)h, (void)err;
+	assert_int_equal(tail.len, 100);
+	assert_int_equal(blob_size, 1000);
+	*ret = (struct toc_place){.off = 880, .len = 60}; /* 20 bytes before the tail */
+	return 0;
+}
+
+int toc_to_index(const struct toc_hint *h, const struct toc_place *place, struct str bytes,
+		 uint64_t blob_size, int fd, struct err *err)
+{
+	(void)h, (void)fd, (void)err;
+	assert_int_equal(bytes.len, place->len);
+	assert_true(blob_size == 1000);
+	return 0;
+}
+
+/* --- the tests -----------------------------------------------------------------------------------
+ */
+
+static struct resolver *resolver;
+
+static char *layer_list(void)
+{
+	static char list[LAYERS * (DIGEST_TEXT_SIZE + 1)];
+	char *p = list;
+
+	for (unsigned i = 1; i <= 3; i++) {
+		struct digest d = digest_of(i);
+
+		if (i > 1)
+			*p++ = ',';
+		digest_text(&d, p);
+		p += strlen(p);
+	}
+	return list;
+}
+
+static struct resolve_query toc_query(const char *ref, unsigned i)
+{
+	return (struct resolve_query){.ref = str_of(ref),
+				      .blob = digest_of(i),
+				      .has_toc = true,
+				      .toc = digest_of(100 + i),
+				      .layers = str_of(layer_list())};
+}
+
+static int ask(const struct resolve_query *q)
+{
+	struct err err = ERR_INIT;
+	struct layer *l = NULL;
+	int r = resolve_layer(resolver, q, &l, &err);
+
+	if (r == 0)
+		layer_unuse(NULL, l);
+	else
+		assert_true(err.text[0]);
+	return r;
+}
+
+static int in_loop(int (*fn)(void *))
+{
+	struct loop *loop;
+	int r;
+
+	memset(known, 0, sizeof(known));
+	adds = tails = manifests = 0;
+	blob_result = manifest_result = 0;
+	blob_ms = 50;
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 2000);
+	r = loop_run(loop, fn, NULL);
+	loop_free(loop);
+	return r;
+}
+
+static struct work *threads;
+
+may_suspend static void begin(void)
+{
+	assert_int_equal(work_new(loop_self(), "test", 1, &threads, NULL), 0);
+	assert_int_equal(resolver_new(loop_self(), NULL, NULL, threads, &resolver, NULL), 0);
+}
+
+may_suspend static void end(void)
+{
+	resolver_free(resolver);
+	work_free(threads);
+	for (size_t i = 0; i < LAYERS; i++)
+		assert_int_equal(known[i].users, 0);
+}
+
+/* The first question brings the ends of all blobs; the others then cost their table only. */
+may_suspend static int toc_main(void *arg)
+{
+	struct resolve_query q[3] = {toc_query("r", 1), toc_query("r", 2), toc_query("r", 3)};
+
+	(void)arg;
+	begin();
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(ask(&q[i]), 0);
+		assert_int_equal(tails, 3);
+		assert_int_equal(adds, i + 1);
+	}
+	assert_int_equal(ask(&q[0]), 0);
+	assert_int_equal(adds, 3);
+	assert_int_equal(manifests, 0);
+	end();
+	return 0;
+}
+
+static void test_labels(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(toc_main), 0);
+}
+
+static char *manifest_of(const char *annotations)
+{
+	static char text[4096];
+	char hex[3][DIGEST_TEXT_SIZE];
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct digest d = digest_of(i + 1);
+
+		digest_text(&d, hex[i]);
+	}
+	snprintf(text, sizeof(text),
+		 "{\"layers\":[{\"mediaType\":\"m\",\"digest\":\"%s\",\"size\":1000,"
+		 "\"annotations\":{%s}},{\"digest\":\"%s\",\"size\":1000},"
+		 "{\"digest\":\"%s\",\"size\":1000,\"annotations\":{%s}}]}",
+		 hex[0], annotations, hex[1], hex[2], annotations);
+	return text;
+}
+
+/* A layer without annotations is not lazy; the others are found though nobody has asked yet. */
+may_suspend static int manifest_main(void *arg)
+{
+	struct resolve_query q = {.ref = STR("r"), .has_manifest = true, .manifest = digest_of(9)};
+	char note[512], text[DIGEST_TEXT_SIZE];
+	struct digest trust = digest_of(50);
+
+	(void)arg;
+	digest_text(&trust, text);
+	snprintf(note, sizeof(note),
+		 "\"io.github.containers.zstd-chunked.manifest-checksum\":\"%s\","
+		 "\"io.github.containers.zstd-chunked.manifest-position\":\"500:50:90:1\"",
+		 text);
+	manifest = manifest_of(note);
+	begin();
+	q.blob = digest_of(2);
+	assert_int_equal(ask(&q), -EOPNOTSUPP);
+	task_sleep_ms(1000);
+	assert_int_equal(adds, 2);
+	q.blob = digest_of(1);
+	assert_int_equal(ask(&q), 0);
+	q.blob = digest_of(3);
+	assert_int_equal(ask(&q), 0);
+	q.blob = digest_of(4);
+	assert_int_equal(ask(&q), -EOPNOTSUPP);
+	assert_int_equal(manifests, 1);
+	assert_int_equal(tails, 0);
+	task_sleep_ms(3 * RESOLVE_KEEP_MS); /* forgotten */
+	for (size_t i = 0; i < LAYERS; i++)
+		assert_int_equal(known[i].users, 0);
+	end();
+	return 0;
+}
+
+static void test_manifest(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(manifest_main), 0);
+}
+
+/* Errors of the network are not remembered, a slow one ends in time. */
+may_suspend static int faults_main(void *arg)
+{
+	struct resolve_query q = toc_query("r", 1), none = {.ref = STR("r")};
+	uint64_t start;
+
+	(void)arg;
+	begin();
+	assert_int_equal(ask(&none), -EOPNOTSUPP);
+	blob_result = -ECONNRESET;
+	assert_int_equal(ask(&q), -ECONNRESET);
+	blob_result = 0;
+	assert_int_equal(ask(&q), 0);
+	q = toc_query("other", 2);
+	q.layers = STR("");
+	blob_ms = 10 * RESOLVE_TIMEOUT_MS;
+	start = loop_now_ns(loop_self());
+	assert_int_equal(ask(&q), -ETIMEDOUT);
+	assert_true(loop_now_ns(loop_self()) - start < 2 * RESOLVE_TIMEOUT_MS * 1000000ull);
+	manifest_result = -ENOENT;
+	blob_ms = 1;
+	q = (struct resolve_query){.ref = STR("m"), .blob = digest_of(1), .has_manifest = true};
+	assert_int_equal(ask(&q), -ENOENT);
+	end();
+	return 0;
+}
+
+static void test_faults(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(faults_main), 0);
+}
+
+may_suspend static int ask_task(void *arg)
+{
+	assert_int_equal(ask(arg), 0);
+	return 0;
+}
+
+/* Two images have the same layer: it is made once. */
+may_suspend static int twice_main(void *arg)
+{
+	struct resolve_query q[2] = {toc_query("a", 1), toc_query("b", 1)};
+	struct scope scope;
+
+	(void)arg;
+	begin();
+	scope_init(&scope, loop_self());
+	for (int i = 0; i < 2; i++) {
+		q[i].layers = STR("");
+		assert_int_equal(scope_spawn(&scope, ask_task, &q[i], NULL), 0);
+	}
+	scope_wait(&scope);
+	scope_fini(&scope);
+	assert_int_equal(adds, 1);
+	end();
+	return 0;
+}
+
+static void test_twice(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(twice_main), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_manifest),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_twice),
+	};
+
+	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);
+}
