@@ -23,7 +23,14 @@
 #define CONFIG_FILE_DEFAULT "/etc/firstlight/config.toml"
 
 /* PATH_MOUNT ends up in mount options, PATH_SOCKET in a struct sockaddr_un. */
-enum setting_type { SETTING_PATH_MOUNT, SETTING_PATH_SOCKET, SETTING_LEVEL, SETTING_BOOL };
+enum setting_type {
+	SETTING_PATH_MOUNT,
+	SETTING_PATH_SOCKET,
+	SETTING_LEVEL,
+	SETTING_BOOL,
+	SETTING_TEXT,
+	SETTING_BYTES
+};
 
 struct setting {
 	const char *table, *key;
@@ -41,6 +48,13 @@ static const struct setting settings[] = {
 	{"snapshot", "sync", SETTING_BOOL, offsetof(struct config, snapshot.sync)},
 	{"snapshot", "upperdir_label", SETTING_BOOL,
 	 offsetof(struct config, snapshot.upperdir_label)},
+	{"lazy", "enabled", SETTING_BOOL, offsetof(struct config, lazy.enabled)},
+	{"lazy", "passthrough", SETTING_BOOL, offsetof(struct config, lazy.passthrough)},
+	{"lazy", "erofs_file", SETTING_BOOL, offsetof(struct config, lazy.erofs_file)},
+	{"lazy", "store_max", SETTING_BYTES, offsetof(struct config, lazy.store_max)},
+	{"registry", "hosts_dirs", SETTING_TEXT, offsetof(struct config, registry.hosts_dirs)},
+	{"registry", "docker_config", SETTING_TEXT,
+	 offsetof(struct config, registry.docker_config)},
 };
 
 enum { FLAG_ROOT = 1, FLAG_STATE, FLAG_ADDRESS, FLAG_CONFIG, FLAG_LEVEL, FLAG_VERSION, FLAG_HELP };
@@ -76,7 +90,9 @@ const char *config_usage(void)
 
 void config_init(struct config *c)
 {
-	*c = (struct config){.log_level = LOG_LEVEL_INFO, .snapshot.sync = true};
+	*c = (struct config){.log_level = LOG_LEVEL_INFO,
+			     .snapshot.sync = true,
+			     .lazy = {.enabled = true, .passthrough = true, .erofs_file = true}};
 	c->config_file = strdup(CONFIG_FILE_DEFAULT);
 	c->root = strdup(ROOT_DEFAULT);
 	c->state = strdup(STATE_DEFAULT);
@@ -88,6 +104,8 @@ void config_fini(struct config *c)
 	free(c->root);
 	free(c->state);
 	free(c->address);
+	free(c->registry.hosts_dirs);
+	free(c->registry.docker_config);
 	*c = (struct config){0};
 }
 
@@ -166,7 +184,9 @@ static int set(struct config *c, const struct setting *s, const struct toml_valu
 	       struct err *err)
 {
 	void *field = (char *)c + s->offset;
-	enum toml_type type = s->type == SETTING_BOOL ? TOML_BOOLEAN : TOML_STRING;
+	enum toml_type type = s->type == SETTING_BOOL    ? TOML_BOOLEAN
+			      : s->type == SETTING_BYTES ? TOML_INTEGER
+							 : TOML_STRING;
 
 	if (v->type != type)
 		return err_set(err, -EINVAL, "%s must be %s, not %s", s->key, toml_type_name(type),
@@ -180,6 +200,13 @@ static int set(struct config *c, const struct setting *s, const struct toml_valu
 		return set_level(field, v->string, s->key, err);
 	case SETTING_BOOL:
 		*(bool *)field = v->boolean;
+		return 0;
+	case SETTING_TEXT:
+		return set_path(field, v->string, path_fault(v->string), s->key, err);
+	case SETTING_BYTES:
+		if (v->integer < 0)
+			return err_set(err, -EINVAL, "%s must not be negative", s->key);
+		*(uint64_t *)field = (uint64_t)v->integer;
 		return 0;
 	}
 	return 0;

@@ -4,6 +4,7 @@
 #define FIRSTLIGHT_CONFIG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -23,6 +24,19 @@ struct config {
 		bool sync;           /* sync: syncfs before a commit is acknowledged */
 		bool upperdir_label; /* Stat tells the upperdir in a label */
 	} snapshot;
+	struct {
+		bool enabled;       /* lazy: layers in a lazy format are not unpacked */
+		bool passthrough;   /* FUSE passthrough; off: overlays on top of a container's root
+				       work */
+		bool erofs_file;    /* metadata images without a loop device; off: as above */
+		uint64_t store_max; /* bytes on disk of file contents; 0 = no cap */
+	} lazy;
+	struct {
+		char *hosts_dirs; /* containerd's config_path: directories of hosts.toml trees, ':'
+				   */
+		char *docker_config; /* NULL: $DOCKER_CONFIG/config.json, $HOME/.docker/config.json
+				      */
+	} registry;
 };
 
 #define auto_config cleanup(config_fini)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The keeper. Owns the root's lock, the listening socket and the worker process; parses nothing
- * from outside. When the keeper dies the kernel kills the worker (PR_SET_PDEATHSIG); the lock is
- * free when both are gone. One thread.
+ * The keeper. Owns the root's lock, the listening socket, the FUSE mount and the worker process;
+ * parses nothing from outside. When the keeper dies the kernel kills the worker (PR_SET_PDEATHSIG);
+ * the lock is free when both are gone. What belongs to the FUSE mount is also left in systemd's
+ * store of descriptors, so that the next keeper can go on with it. One thread.
  */
 #include "keeper.h"
 
@@ -24,17 +25,23 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "fs/fill.h"
+#include "fs/fill_mount.h"
 
 #include "base/banned.h"
 
 #define LISTEN_BACKLOG 1024
 #define BACKOFF_MS_MIN 50
+#define NAME_FUSE      "fuse" /* in systemd's store */
+#define NAME_STATE     "fill-state"
 
 struct keeper {
 	const struct config *config;
 	int (*worker)(const struct config *config, const struct worker_fds *fds);
 	int lock_fd, listen_fd, signal_fd, ready_fd; /* ready_fd: read end */
-	pid_t pid;                                   /* 0 = none */
+	int fuse_fd, fill_state_fd;                  /* both -1: no FUSE */
+	char fill_path[4096];
+	pid_t pid; /* 0 = none */
 	bool stopping, own_socket;
 	bool was_ready, ever_ready;               /* this worker, any worker */
 	uint64_t started_ms, restart_ms, kill_ms; /* 0 = not set */
@@ -159,21 +166,92 @@ static int signals_open(struct keeper *k, struct err *err)
 	return k->signal_fd < 0 ? err_errno(err, -errno, "signalfd") : 0;
 }
 
-/* A systemd unit may hand the socket over (LISTEN_FDS), so that it stays when the keeper is
- * replaced. */
-static int take_socket(struct keeper *k, struct err *err)
+/* What systemd hands over (LISTEN_FDS): a socket, so that it stays when the keeper is replaced, and
+ * what the keeper before has stored. */
+static int take_fds(struct keeper *k, struct err *err)
 {
-	int n = sd_listen_fds(1);
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), sockets = 0;
 
-	if (n > 1)
-		return err_set(err, -EINVAL, "systemd hands over %d sockets; one is served", n);
-	if (n < 1)
-		return listen_on(k, err);
-	if (sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+	for (int i = 0; i < n; i++) {
+		const char *name = names && names[i] ? names[i] : "";
+		int *to = strcmp(name, NAME_FUSE) == 0    ? &k->fuse_fd
+			  : strcmp(name, NAME_STATE) == 0 ? &k->fill_state_fd
+							  : &k->listen_fd;
+
+		sockets += to == &k->listen_fd;
+		if (*to >= 0)
+			close(*to);
+		*to = SD_LISTEN_FDS_START + i;
+	}
+	for (int i = 0; names && names[i]; i++)
+		free(names[i]);
+	free(names);
+	if (sockets > 1)
+		return err_set(err, -EINVAL, "systemd hands over %d sockets; one is served",
+			       sockets);
+	if (sockets && sd_is_socket_unix(k->listen_fd, SOCK_STREAM, 1, NULL, 0) <= 0)
 		return err_set(err, -EINVAL,
 			       "the socket of systemd is not a listening unix socket");
-	k->listen_fd = SD_LISTEN_FDS_START;
-	return 0;
+	return sockets ? 0 : listen_on(k, err);
+}
+
+static bool systemd_stores(void)
+{
+	return getenv("NOTIFY_SOCKET") != NULL;
+}
+
+static void systemd_store(int fd, const char *name)
+{
+	char text[64];
+
+	if (!systemd_stores())
+		return;
+	/* not polled: the mount's descriptor is to be kept whatever its state */
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	if (sd_pid_notify_with_fds(0, 0, text, &fd, 1) < 0)
+		log_warn("systemd does not store name=%s", name);
+}
+
+static void fill_drop(struct keeper *k)
+{
+	if (k->fuse_fd >= 0)
+		close(k->fuse_fd);
+	if (k->fill_state_fd >= 0)
+		close(k->fill_state_fd);
+	k->fuse_fd = k->fill_state_fd = -1;
+}
+
+/* The FUSE mount: that of the keeper before, or a new one. Without it there are no lazy layers. */
+static void fill_take(struct keeper *k)
+{
+	struct err err = ERR_INIT;
+	int r;
+
+	if (k->fuse_fd >= 0 && k->fill_state_fd >= 0 && fill_mounted(k->fuse_fd)) {
+		log_info("fill taken-over path=%s", k->fill_path);
+		return;
+	}
+	fill_drop(k);
+	sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=" NAME_FUSE);
+	sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=" NAME_STATE);
+	r = fill_memory(FILL_STATE_SIZE, &k->fill_state_fd, &err);
+	if (r == 0)
+		r = fill_mount(k->fill_path, &k->fuse_fd, &err);
+	if (r < 0) {
+		fill_drop(k);
+		log_warn("no lazy layers error=\"%s\"", err_text(&err, r));
+		return;
+	}
+	systemd_store(k->fuse_fd, NAME_FUSE);
+	systemd_store(k->fill_state_fd, NAME_STATE);
+}
+
+/* In the end: without a store nobody will serve it again. */
+static void fill_leave(struct keeper *k)
+{
+	if (k->fuse_fd >= 0 && !systemd_stores())
+		fill_unmount(k->fill_path);
 }
 
 /* --- the worker ------------------------------------------------------------------------------- */
@@ -192,7 +270,7 @@ static void worker_start(struct keeper *k)
 	}
 	k->pid = fork();
 	if (k->pid == 0) {
-		struct worker_fds w = {k->listen_fd, fds[1]};
+		struct worker_fds w = {k->listen_fd, fds[1], k->fuse_fd, k->fill_state_fd};
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "firstlightd-wrk");
@@ -336,12 +414,15 @@ int keeper_run(const struct config *config,
 			   .lock_fd = -1,
 			   .listen_fd = -1,
 			   .signal_fd = -1,
-			   .ready_fd = -1};
+			   .ready_fd = -1,
+			   .fuse_fd = -1,
+			   .fill_state_fd = -1};
 	struct err err = ERR_INIT;
 	int r;
 
 	log_init(config->log_level, "keeper");
 	umask(022);
+	snprintf(k.fill_path, sizeof(k.fill_path), "%s/fill", config->root);
 	r = make_dirs(config->root, 0700, &err);
 	if (r == 0)
 		r = make_dirs(config->state, 0711, &err);
@@ -350,13 +431,15 @@ int keeper_run(const struct config *config,
 	if (r == 0)
 		r = signals_open(&k, &err);
 	if (r == 0)
-		r = take_socket(&k, &err);
+		r = take_fds(&k, &err);
 	if (r < 0) {
 		log_error("cannot start error=\"%s\"", err_text(&err, r));
 		return 1;
 	}
+	fill_take(&k);
 	worker_start(&k);
 	keep(&k);
+	fill_leave(&k);
 	if (k.own_socket)
 		unlink(config->address);
 	return k.exit_code;

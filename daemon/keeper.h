@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that never goes away: holds the lock and the listening socket, restarts the worker.
- */
+/* The process that never goes away: holds the lock, the listening socket and the FUSE mount,
+ * restarts the worker. */
 #ifndef FIRSTLIGHT_KEEPER_H
 #define FIRSTLIGHT_KEEPER_H
 
@@ -10,6 +10,9 @@
 struct worker_fds {
 	int listen_fd;
 	int ready_fd; /* one byte says: serving */
+	/* of the mount ROOT/fill, and FILL_STATE_SIZE bytes for those who serve it (fs/fill.h);
+	 * both are -1 where there is no FUSE */
+	int fuse_fd, fill_state_fd;
 };
 
 /* exit codes of a worker */

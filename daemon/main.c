@@ -21,18 +21,39 @@
 #include "base/log.h"
 #include "config.h"
 #include "format.h"
+#include "fs/fill.h"
 #include "fs/mount.h"
+#include "image/fetch.h"
+#include "image/layer.h"
+#include "image/registry.h"
+#include "image/resolve.h"
 #include "keeper.h"
 #include "loop/io.h"
 #include "loop/loop.h"
 #include "loop/scope.h"
 #include "net/grpc.h"
+#include "net/http.h"
 #include "snap/snap.h"
 #include "store/kv.h"
+#include "store/meta.h"
+#include "store/objects.h"
 
 #include "base/banned.h"
 
 #define RESTART_CHECK_MS 1000
+
+/* What lazy layers need, in the order of its making. */
+struct lazy {
+	int root_fd;
+	struct work *threads, *fetch_threads; /* look-ups and records; contents */
+	struct objects *objects;
+	struct layers *layers;
+	struct http *http;
+	struct registry *registry;
+	struct resolver *resolver;
+	struct fetcher *fetcher;
+	struct fill *fill;
+};
 
 struct daemon {
 	const struct config *config;
@@ -40,11 +61,14 @@ struct daemon {
 	struct loop *loop;
 	struct mount_features features;
 	struct kv *kv;
+	struct meta *meta;
+	struct lazy lazy;
 	struct snaps *snaps;
 	struct grpc_server *server;
 	struct scope scope;
 	struct waitq stop;
 	bool stopping;
+	uint64_t boot;
 	int exit_code;
 };
 
@@ -215,19 +239,24 @@ static int spawn_all(struct daemon *d, struct err *err)
 	return r < 0 ? err_errno(err, r, "start tasks") : 0;
 }
 
-may_suspend static int serve(struct daemon *d, struct err *err)
+may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 {
 	const struct snaps_options options = {
 		.root = d->config->root,
+		.boot = d->boot,
 		.features = d->features,
 		.volatile_upper = d->config->snapshot.volatile_upper,
 		.sync = d->config->snapshot.sync,
 		.upperdir_label = d->config->snapshot.upperdir_label,
+		.lazy = {.layers = d->lazy.layers,
+			 .resolver = d->lazy.resolver,
+			 .fetcher = d->lazy.fetcher,
+			 .serve = d->lazy.fill != NULL,
+			 .erofs_file = d->features.erofs_file && d->config->lazy.erofs_file},
 	};
 	const struct grpc_method *methods;
-	struct kv *kv = take_ptr(d->kv);
 	size_t n;
-	int r = snaps_new(d->loop, &options, kv, &d->snaps, err);
+	int r = snaps_new(d->loop, &options, d->meta, &d->snaps, err);
 
 	if (r < 0)
 		return r;
@@ -242,6 +271,121 @@ may_suspend static int serve(struct daemon *d, struct err *err)
 	while (!d->stopping)
 		waitq_wait_always(&d->stop);
 	return 0;
+}
+
+static uint64_t boot_hash(void)
+{
+	char text[64] = "";
+	auto_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	uint64_t h = 14695981039346656037ull; /* FNV-1a */
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
+
+	for (ssize_t i = 0; i < n; i++)
+		h = (h ^ (unsigned char)text[i]) * 1099511628211ull;
+	return h;
+}
+
+/* Records of lazy layers are known even where none can be mounted, so that they can be removed. */
+may_suspend static int lazy_store(struct daemon *d, struct err *err)
+{
+	struct lazy *l = &d->lazy;
+	struct objects_options options = {.boot = d->boot, .bytes_max = d->config->lazy.store_max};
+	int r;
+
+	l->root_fd = open(d->config->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->root_fd < 0)
+		return err_errno(err, -errno, "open %s", d->config->root);
+	options.root_fd = l->root_fd;
+	r = work_new(d->loop, "image", WORK_THREADS_IMAGE, &l->threads, err);
+	if (r == 0)
+		r = work_new(d->loop, "fetch", WORK_THREADS_FETCH, &l->fetch_threads, err);
+	if (r == 0)
+		r = objects_new(d->loop, d->meta, l->threads, &options, &l->objects, err);
+	if (r == 0)
+		r = layers_new(d->loop, d->meta, l->objects, l->threads, l->root_fd, &l->layers,
+			       err);
+	return r;
+}
+
+static bool lazy_possible(const struct daemon *d)
+{
+	const struct mount_features *f = &d->features;
+	const char *why = NULL;
+
+	if (!d->config->lazy.enabled)
+		why = "switched off in the settings";
+	else if (d->fds->fuse_fd < 0)
+		why = "no FUSE mount (the keeper says why)";
+	else if (!f->erofs_file && !f->erofs_loop)
+		why = f->why_erofs_loop;
+	else if (!f->data_only)
+		why = f->why_data_only;
+	if (why)
+		log_warn("lazy layers are off: every image is unpacked why=\"%s\"", why);
+	return !why;
+}
+
+may_suspend static int lazy_serve(struct daemon *d, struct err *err)
+{
+	struct lazy *l = &d->lazy;
+	const struct registry_options registry = {.hosts_dirs = d->config->registry.hosts_dirs,
+						  .docker_config =
+							  d->config->registry.docker_config,
+						  .user_agent = "firstlight/" FIRSTLIGHT_VERSION};
+	const struct fill_options fill = {.fuse_fd = d->fds->fuse_fd,
+					  .state_fd = d->fds->fill_state_fd,
+					  .passthrough = d->config->lazy.passthrough};
+	int r = http_new(d->loop, &l->http, err);
+
+	if (r == 0)
+		r = registry_new(d->loop, l->http, l->threads, &registry, &l->registry, err);
+	if (r == 0)
+		r = resolver_new(d->loop, l->registry, l->layers, l->threads, &l->resolver, err);
+	if (r == 0)
+		r = fetcher_new(d->loop, l->registry, l->layers, l->objects, l->fetch_threads,
+				&l->fetcher, err);
+	if (r == 0)
+		r = fill_new(d->loop, l->objects, l->fetcher, &fill, &l->fill, err);
+	if (r == 0)
+		log_info("lazy layers passthrough=%d erofs_file=%d", fill_passthrough(l->fill),
+			 d->features.erofs_file && d->config->lazy.erofs_file);
+	return r;
+}
+
+/* Nobody calls any more. */
+may_suspend static void lazy_stop(struct lazy *l)
+{
+	if (l->layers)
+		layers_stop(l->layers);
+	fill_free(l->fill);
+	fetcher_free(l->fetcher);
+}
+
+may_suspend static void lazy_free(struct lazy *l)
+{
+	resolver_free(l->resolver);
+	registry_free(l->registry);
+	http_free(l->http);
+	layers_free(l->layers);
+	objects_free(l->objects);
+	work_free(l->threads);
+	work_free(l->fetch_threads);
+	if (l->root_fd >= 0)
+		close(l->root_fd);
+}
+
+may_suspend static int serve(struct daemon *d, struct err *err)
+{
+	int root_fd = open(d->config->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (root_fd < 0)
+		return err_errno(err, -errno, "open %s", d->config->root);
+	r = meta_new(d->loop, take_ptr(d->kv), root_fd, &d->meta, err);
+	if (r == 0)
+		r = lazy_store(d, err);
+	if (r == 0 && lazy_possible(d))
+		r = lazy_serve(d, err);
+	return r < 0 ? r : serve_snapshots(d, err);
 }
 
 /* Of a start that failed. What is damaged or too new does not heal by itself. */
@@ -266,7 +410,10 @@ may_suspend static int worker_main(void *arg)
 	if (d->server)
 		grpc_server_drain(d->server, DRAIN_TIMEOUT_MS);
 	grpc_server_free(d->server);
+	lazy_stop(&d->lazy);
 	snaps_free(d->snaps);
+	lazy_free(&d->lazy);
+	meta_free(d->meta);
 	scope_fini(&d->scope);
 	return r < 0 ? exit_code_of(r) : d->exit_code;
 }
@@ -310,7 +457,7 @@ static int prepare(struct daemon *d, struct err *err)
 
 static int worker(const struct config *config, const struct worker_fds *fds)
 {
-	struct daemon d = {.config = config, .fds = fds};
+	struct daemon d = {.config = config, .fds = fds, .boot = boot_hash(), .lazy.root_fd = -1};
 	struct err err = ERR_INIT;
 	int r;
 

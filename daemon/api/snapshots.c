@@ -13,7 +13,6 @@
 #include "net/grpc.h"
 #include "proto/snapshots.pb-c.h"
 #include "snap/snap.h"
-#include "store/meta.h"
 
 #include "base/banned.h"
 
@@ -380,9 +379,8 @@ may_suspend static enum grpc_code serve_update(struct grpc_call *call, void *arg
 }
 
 /* The next block as a message, which replaces what out holds. How many snapshots, 0 = the end. */
-may_suspend static int list_block(struct request *q, struct meta_walk *walk,
-				  const struct filter *filter, struct snap_info *infos,
-				  struct buf *out)
+may_suspend static int list_block(struct request *q, struct snaps_walk *walk,
+				  struct snap_info *infos, struct buf *out)
 {
 	auto_request struct request block; /* memory of one block */
 	Fl__ListResponse o = FL__LIST_RESPONSE__INIT;
@@ -392,7 +390,7 @@ may_suspend static int list_block(struct request *q, struct meta_walk *walk,
 
 	request_init(&block, q->call, q->snaps, q->err);
 	block.arena.max = SIZE_MAX / 2; /* LIST_BLOCK records, each of bounded size */
-	n = snaps_walk_next(q->snaps, walk, filter, &block.arena, infos, q->err);
+	n = snaps_walk_next(q->snaps, walk, &block.arena, infos, q->err);
 	if (task_cancelled())
 		return err_errno(q->err, -ECANCELED, "list");
 	for (int i = 0; i < n; i++) {
@@ -413,12 +411,12 @@ may_suspend static int list_block(struct request *q, struct meta_walk *walk,
 }
 
 /* While a client does not take the list, only its next message is kept. */
-may_suspend static int list_send(struct request *q, struct meta_walk *walk,
-				 const struct filter *filter, struct snap_info *infos)
+may_suspend static int list_send(struct request *q, struct snaps_walk *walk,
+				 struct snap_info *infos)
 {
 	int n, r = 0;
 
-	while (r == 0 && (n = list_block(q, walk, filter, infos, &q->bytes)) != 0) {
+	while (r == 0 && (n = list_block(q, walk, infos, &q->bytes)) != 0) {
 		if (n < 0)
 			return n;
 		r = grpc_send(q->call, q->bytes.data, q->bytes.len);
@@ -432,7 +430,7 @@ may_suspend static enum grpc_code serve_list(struct grpc_call *call, void *arg, 
 {
 	auto_request struct request q;
 	auto_filter struct filter *filter = NULL;
-	struct meta_walk *walk = NULL;
+	struct snaps_walk *walk = NULL;
 	struct snap_info *infos = NULL;
 	struct str *exprs;
 	Fl__ListRequest *in;
@@ -450,10 +448,10 @@ may_suspend static enum grpc_code serve_list(struct grpc_call *call, void *arg, 
 		exprs[i] = str_of(in->filters[i]);
 	r = filter_parse(&filter, exprs, in->n_filters, err);
 	if (r == 0)
-		r = snaps_walk(q.snaps, &walk, err);
+		r = snaps_walk_new(q.snaps, filter, &walk, err);
 	if (r == 0)
-		r = list_send(&q, walk, filter, infos);
-	meta_walk_free(walk);
+		r = list_send(&q, walk, infos);
+	snaps_walk_free(walk);
 	return code_of(r);
 }
 

@@ -30,20 +30,46 @@ static int bind(const struct overlay_spec *s, uint64_t id, bool writable, struct
 	return 0;
 }
 
+static bool is_run(const struct overlay_spec *s, size_t parent)
+{
+	return s->runs && s->runs[parent];
+}
+
+static bool has_runs(const struct overlay_spec *s)
+{
+	for (size_t i = 0; i < s->parents_n; i++) {
+		if (is_run(s, i))
+			return true;
+	}
+	return false;
+}
+
 static char *lowerdir(const struct overlay_spec *s, struct arena *a)
 {
 	size_t one = strlen(s->snapshots) + ID_DIGITS_MAX +
 		     sizeof("/"
 			    "/fs:");
 	size_t size = sizeof("lowerdir=") + s->parents_n * one, n;
-	char *text = arena_alloc(a, size);
+	bool data = s->data && has_runs(s);
+	char *text;
+
+	if (data)
+		size += 2 * strlen(s->root) + sizeof("::/objects::/fill");
+	text = arena_alloc(a, size);
 
 	if (!text)
 		return NULL;
 	n = (size_t)snprintf(text, size, "lowerdir=");
-	for (size_t i = 0; i < s->parents_n; i++)
-		n += (size_t)snprintf(text + n, size - n, "%s%s/%" PRIu64 "/fs", i ? ":" : "",
-				      s->snapshots, s->parents[i]);
+	for (size_t i = 0; i < s->parents_n; i++) {
+		if (is_run(s, i))
+			n += (size_t)snprintf(text + n, size - n, "%s%s/m/%" PRIu64, i ? ":" : "",
+					      s->root, s->parents[i]);
+		else
+			n += (size_t)snprintf(text + n, size - n, "%s%s/%" PRIu64 "/fs",
+					      i ? ":" : "", s->snapshots, s->parents[i]);
+	}
+	if (data)
+		snprintf(text + n, size - n, "::%s/objects::%s/fill", s->root, s->root);
 	return text;
 }
 
@@ -59,6 +85,9 @@ static size_t options_len(const struct overlay_spec *s, const struct mount_answe
 	for (size_t i = 0; i < m->options_n; i++)
 		n += strlen(m->options[i]) + 1;
 	n -= 1;
+	/* It finds no common directory where "::" is. */
+	if (s->data && has_runs(s))
+		return n;
 	if (n >= MOUNT_OPTIONS_MAX + 1 - 512 && s->parents_n > 1)
 		n -= s->parents_n * (strlen(s->snapshots) + 1);
 	return n;
@@ -76,7 +105,7 @@ int overlay_mount(const struct overlay_spec *s, struct arena *a, struct mount_an
 		     option(&m, arena_printf(a, "gidmap=" STR_FMT, STR_ARG(s->gidmap)));
 	if (!ok)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (s->parents_n == 0 || (!s->active && s->parents_n == 1)) {
+	if (s->parents_n == 0 || (!s->active && s->parents_n == 1 && !is_run(s, 0))) {
 		r = bind(s, s->parents_n ? s->parents[0] : s->id, s->active, a, &m, err);
 		if (r == 0)
 			*ret = m;
@@ -88,6 +117,9 @@ int overlay_mount(const struct overlay_spec *s, struct arena *a, struct mount_an
 		ok = ok && option(&m, arena_printf(a, "index=off"));
 	if (s->userxattr)
 		ok = ok && option(&m, arena_printf(a, "userxattr"));
+	if (s->data && has_runs(s))
+		ok = ok && option(&m, arena_printf(a, "redirect_dir=on")) &&
+		     option(&m, arena_printf(a, "metacopy=on"));
 	if (s->active) {
 		ok = ok && option(&m, arena_printf(a, "workdir=%s/%" PRIu64 "/work", s->snapshots,
 						   s->id));

@@ -19,6 +19,10 @@ struct overlay_spec {
 	bool active;             /* else a view */
 	const uint64_t *parents; /* nearest first */
 	size_t parents_n;
+	const char *root; /* with runs: ROOT */
+	const bool *
+		runs; /* which parents are runs of lazy layers, mounted at ROOT/m/ID; NULL = none */
+	bool data;    /* file contents of the runs are wanted, not only their metadata */
 	bool index_off, userxattr, volatile_upper; /* options to give */
 	struct str uidmap, gidmap;                 /* empty = none */
 };

@@ -334,6 +334,19 @@ bool filter_match(const struct filter *f, const struct filter_subject *s)
 	return f->n == 0;
 }
 
+bool filter_wants_label(const struct filter *f, struct str key, struct str *ret)
+{
+	if (f->n != 1)
+		return false;
+	for (const struct selector *s = f->ands[0]; s; s = s->next) {
+		if (s->field == FIELD_LABEL && s->op == OP_EQUAL && str_eq(s->label, key)) {
+			*ret = s->value;
+			return true;
+		}
+	}
+	return false;
+}
+
 void filter_free(struct filter *f)
 {
 	if (!f)

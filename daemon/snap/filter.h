@@ -49,6 +49,9 @@ int filter_parse(struct filter **ret, const struct str *exprs, size_t n, struct 
 /* One thread at a time for one filter: expressions share scratch memory. */
 bool filter_match(const struct filter *f, const struct filter_subject *s);
 
+/* Does all that matches have the label key == *ret? The value lives as long as f. */
+bool filter_wants_label(const struct filter *f, struct str key, struct str *ret);
+
 void filter_free(struct filter *f);
 
 #define auto_filter cleanup(filter_freep_)

@@ -166,15 +166,12 @@ may_suspend int snaps_update(struct snaps *s, struct str key, const struct label
 		r = update_write(s, key, &info, err);
 	if (r == 0)
 		sn->idmapped = has_idmap(info.record.labels, info.record.labels_n);
+	if (r == 0 && ref_set(s, sn, info.record.labels, info.record.labels_n) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
 	snap_settle(s, sn);
 	if (r == 0)
 		*ret = info;
 	return r;
-}
-
-may_suspend int snaps_walk(struct snaps *s, struct meta_walk **ret_walk, struct err *err)
-{
-	return meta_walk_new(s->meta, ret_walk, err);
 }
 
 static struct str kind_name(enum snapshot_kind kind)
@@ -185,7 +182,7 @@ static struct str kind_name(enum snapshot_kind kind)
 }
 
 /* 1 = the filter takes it, 0 = it does not. */
-static int is_listed(struct snaps *s, const struct meta_entry *e, const struct filter *f,
+static int is_listed(struct snaps *s, struct str name, struct str value, const struct filter *f,
 		     struct arena *scratch, struct err *err)
 {
 	struct snap_info info;
@@ -194,7 +191,7 @@ static int is_listed(struct snaps *s, const struct meta_entry *e, const struct f
 	if (!f)
 		return 1;
 	arena_reset(scratch);
-	r = info_decode(s, e->name, e->value, scratch, &info, err);
+	r = info_decode(s, name, value, scratch, &info, err);
 	if (r < 0)
 		return r;
 	struct filter_subject subject = {info.name, info.record.parent, kind_name(info.record.kind),
@@ -203,25 +200,119 @@ static int is_listed(struct snaps *s, const struct meta_entry *e, const struct f
 	return filter_match(f, &subject);
 }
 
-may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
-				struct arena *a, struct snap_info *ret_infos, struct err *err)
+/* All records, or those of the names that can match. */
+struct snaps_walk {
+	const struct filter *filter;
+	struct meta_walk *all;
+	struct arena names_memory;
+	struct str *names;
+	size_t names_n, next;
+};
+
+/* Those of a reference: containerd asks for them once a lazy layer. */
+static int walk_by_ref(struct snaps *s, struct str ref, struct snaps_walk *w, struct err *err)
 {
-	const struct meta_entry *entries;
-	auto_arena struct arena scratch;
+	struct map_node *n = map_get(&s->refs, ref);
+	struct list *head = n ? &container_of(n, struct snap_ref, node)->snaps : NULL;
+	size_t count = 0;
+
+	for (struct list *it = head ? head->next : NULL; it != head; it = it->next)
+		count++;
+	w->names = arena_alloc(&w->names_memory, (count + 1) * sizeof(*w->names));
+	for (struct list *it = head ? head->next : NULL; w->names && it != head; it = it->next) {
+		struct str name = snap_name(container_of(it, struct snap, ref_link));
+		char *copy = arena_strndup(&w->names_memory, name.p, name.len);
+
+		if (!copy)
+			return err_set(err, -ENOMEM, "out of memory");
+		w->names[w->names_n++] = (struct str){copy, name.len};
+	}
+	return w->names ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+may_suspend int snaps_walk_new(struct snaps *s, const struct filter *f,
+			       struct snaps_walk **ret_walk, struct err *err)
+{
+	struct snaps_walk *w = calloc(1, sizeof(*w));
+	struct str ref;
+	int r;
+
+	if (!w)
+		return err_set(err, -ENOMEM, "out of memory");
+	w->filter = f;
+	arena_init(&w->names_memory, SIZE_MAX / 2); /* no more than the names that are there */
+	r = f && filter_wants_label(f, LABEL_REF, &ref) ? walk_by_ref(s, ref, w, err)
+							: meta_walk_new(s->meta, &w->all, err);
+	if (r < 0) {
+		snaps_walk_free(w);
+		return r;
+	}
+	*ret_walk = w;
+	return 0;
+}
+
+may_suspend void snaps_walk_free(struct snaps_walk *w)
+{
+	if (!w)
+		return;
+	meta_walk_free(w->all);
+	arena_fini(&w->names_memory);
+	free(w);
+}
+
+/* The next records, whether they match or not. */
+may_suspend static int walk_names(struct snaps *s, struct snaps_walk *w, struct arena *a,
+				  struct snap_info *ret_infos, struct arena *scratch,
+				  struct err *err)
+{
+	auto_buf struct buf value = BUF_INIT;
+	int found = 0, r = 0;
+
+	for (; found < LIST_BLOCK && w->next < w->names_n; w->next++) {
+		struct str name = w->names[w->next];
+
+		r = meta_get(s->meta, name, &value, err);
+		if (r == -ENOENT) /* gone, or not durable yet */
+			continue;
+		if (r == 0)
+			r = is_listed(s, name, (struct str){(char *)value.data, value.len},
+				      w->filter, scratch, err);
+		if (r > 0)
+			r = info_copy(s, name, (struct str){(char *)value.data, value.len}, a,
+				      &ret_infos[found++], err);
+		if (r < 0)
+			return r;
+	}
+	return found;
+}
+
+may_suspend static int walk_all(struct snaps *s, struct snaps_walk *w, struct arena *a,
+				struct snap_info *ret_infos, struct arena *scratch, struct err *err)
+{
+	const struct meta_entry *e;
 	int found = 0, n, r = 0;
 
-	arena_init(&scratch, LABELS_BYTES_MAX);
-	while (found == 0 && (n = meta_walk_next(w, &entries, err)) != 0) {
+	while (found == 0 && (n = meta_walk_next(w->all, &e, err)) != 0) {
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n && r >= 0; i++) {
-			r = is_listed(s, &entries[i], f, &scratch, err);
+			r = is_listed(s, e[i].name, e[i].value, w->filter, scratch, err);
 			if (r > 0)
-				r = info_copy(s, entries[i].name, entries[i].value, a,
-					      &ret_infos[found++], err);
+				r = info_copy(s, e[i].name, e[i].value, a, &ret_infos[found++],
+					      err);
 		}
 		if (r < 0)
 			return r;
 	}
 	return found;
+}
+
+may_suspend int snaps_walk_next(struct snaps *s, struct snaps_walk *w, struct arena *a,
+				struct snap_info *ret_infos, struct err *err)
+{
+	auto_arena struct arena scratch;
+
+	arena_init(&scratch, LABELS_BYTES_MAX);
+	return w->all ? walk_all(s, w, a, ret_infos, &scratch, err)
+		      : walk_names(s, w, a, ret_infos, &scratch, err);
 }

@@ -15,13 +15,13 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "image/layer.h"
 #include "snap/tree.h"
 
 #include "base/banned.h"
 
 struct load {
 	struct snaps *s;
-	struct kv *kv;
 	uint64_t *ids; /* of directories, sorted */
 	size_t ids_n, ids_size;
 	size_t trashed, made, lost;
@@ -48,6 +48,11 @@ static int load_record(struct load *l, struct str name, struct str value)
 	sn->boot = rec.boot;
 	sn->lower = true; /* who knows */
 	sn->idmapped = has_idmap(rec.labels, rec.labels_n);
+	sn->layer = rec.layer;
+	sn->unpacking =
+		rec.kind == SNAPSHOT_ACTIVE && label_find(rec.labels, rec.labels_n, LABEL_REF);
+	if (ref_set(l->s, sn, rec.labels, rec.labels_n) < 0)
+		return err_set(l->err, -ENOMEM, "out of memory");
 	if (rec.id >= l->s->next_id)
 		l->s->next_id = rec.id + 1;
 	map_put(&l->s->map, &sn->node);
@@ -58,7 +63,7 @@ static int load_next_id(struct load *l)
 {
 	auto_buf struct buf b = BUF_INIT;
 	uint64_t v;
-	int r = kv_get(l->kv, KV_DEFAULT, STR(FORMAT_KEY_NEXT_ID), &b, l->err);
+	int r = kv_get(meta_kv(l->s->meta), KV_DEFAULT, STR(FORMAT_KEY_NEXT_ID), &b, l->err);
 
 	if (r == -ENOENT)
 		return 0;
@@ -79,7 +84,7 @@ static int load_parents(struct load *l)
 {
 	struct str name, value;
 	struct kv_iter *it;
-	int r = kv_iter_new(l->kv, KV_SNAPSHOTS, &it, l->err);
+	int r = kv_iter_new(meta_kv(l->s->meta), KV_SNAPSHOTS, &it, l->err);
 
 	while (r >= 0 && (r = kv_iter_next(it, &name, &value, l->err)) > 0) {
 		auto_arena struct arena a;
@@ -160,15 +165,36 @@ static int list_dirs(struct load *l)
 	return 0;
 }
 
+/* Its layer is used by it. */
+static void check_layer(struct load *l, struct snap *sn)
+{
+	struct layers *layers = l->s->options.lazy.layers;
+	struct layer *layer = layers ? layers_get(layers, sn->layer) : NULL;
+
+	if (layer) {
+		layer_use(layer);
+		return;
+	}
+	sn->broken = true;
+	l->lost++;
+	log_error("lazy layer is gone snapshot=\"" STR_FMT "\" layer=%" PRIu32,
+		  STR_ARG(snap_name(sn)), sn->layer);
+}
+
 static int check_dir(struct load *l, struct snap *sn, bool found)
 {
 	struct dirs_make m = {.s = l->s,
 			      .id = sn->id,
 			      .active = sn->kind == SNAPSHOT_ACTIVE,
 			      .parent_id = sn->parent ? sn->parent->id : 0,
+			      .owned = sn->parent && sn->parent->layer,
 			      .err = l->err};
 	int r;
 
+	if (sn->layer) {
+		check_layer(l, sn);
+		return 0;
+	}
 	if (sn->kind == SNAPSHOT_COMMITTED || sn->broken) {
 		if (!found && sn->kind == SNAPSHOT_COMMITTED) {
 			sn->broken = true;
@@ -270,12 +296,26 @@ static int trash_orphans(struct load *l)
 	return r;
 }
 
+/* Every active snapshot and view may be mounted. */
+static void recount_runs(struct load *l)
+{
+	for (size_t i = 0; i < l->s->map.size; i++) {
+		for (struct map_node *n = l->s->map.slots[i]; n; n = n->next) {
+			struct snap *sn = container_of(n, struct snap, node);
+
+			if (sn->kind != SNAPSHOT_COMMITTED && !sn->broken)
+				runs_recount(l->s, sn);
+		}
+	}
+	runs_clean(l->s);
+}
+
 static int load_job(void *arg)
 {
 	struct load *l = arg;
 	struct str name, value;
 	struct kv_iter *it;
-	int r = kv_iter_new(l->kv, KV_SNAPSHOTS, &it, l->err);
+	int r = kv_iter_new(meta_kv(l->s->meta), KV_SNAPSHOTS, &it, l->err);
 
 	if (r < 0)
 		return r;
@@ -295,12 +335,14 @@ static int load_job(void *arg)
 	r = agree(l);
 	if (r == 0)
 		r = trash_orphans(l);
+	if (r == 0 && l->s->options.lazy.layers)
+		recount_runs(l);
 	return r;
 }
 
-may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err)
+may_suspend int snaps_load(struct snaps *s, struct err *err)
 {
-	struct load l = {.s = s, .kv = kv, .err = err};
+	struct load l = {.s = s, .err = err};
 	int r = work_run(s->fs, load_job, &l);
 
 	free(l.ids);

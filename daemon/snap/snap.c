@@ -28,11 +28,15 @@ static int mounts(struct snaps *s, const struct snap *sn, struct str uidmap, str
 		  struct arena *a, struct mount_answer *ret, struct err *err)
 {
 	uint64_t *parents = arena_alloc(a, (sn->depth + 1) * sizeof(*parents));
+	bool *runs = arena_alloc(a, sn->depth + 1);
 	struct overlay_spec spec = {
 		.snapshots = s->dir,
 		.id = sn->id,
 		.active = sn->kind == SNAPSHOT_ACTIVE,
 		.parents = parents,
+		.root = s->options.root,
+		.runs = runs,
+		.data = !sn->unpacking,
 		.index_off = s->options.features.index_off,
 		.userxattr = s->options.features.userxattr,
 		.volatile_upper = s->options.volatile_upper && s->options.features.volatile_upper,
@@ -40,15 +44,17 @@ static int mounts(struct snaps *s, const struct snap *sn, struct str uidmap, str
 		.gidmap = gidmap,
 	};
 
-	if (!parents)
+	if (!parents || !runs)
 		return err_set(err, -ENOMEM, "out of memory");
-	for (const struct snap *p = sn; p; p = p->parent) {
+	for (const struct snap *p = sn, *above = NULL; p; above = p, p = p->parent) {
 		if (p->broken)
 			return err_set(err, -EBADMSG,
 				       "the directory of snapshot " STR_FMT " is gone",
 				       STR_ARG(snap_name(p)));
-		if (p != sn)
-			parents[spec.parents_n++] = p->id;
+		if (p == sn || (p->layer && !run_top(above, p)))
+			continue;
+		runs[spec.parents_n] = p->layer != 0;
+		parents[spec.parents_n++] = p->id;
 	}
 	return overlay_mount(&spec, a, ret, err);
 }
@@ -100,6 +106,11 @@ may_suspend int snaps_mounts(struct snaps *s, struct str key, struct arena *a,
 			return r;
 	}
 	r = snap_settled(s, key, &sn, err); /* it may have gone meanwhile */
+	if (r == 0 && sn) {
+		sn->state = SNAP_CHANGING;
+		r = runs_acquire(s, sn, err);
+		snap_settle(s, sn);
+	}
 	if (r < 0)
 		return r;
 	return sn ? mounts(s, sn, uid, gid, a, ret, err) : snap_not_found(key, err);
@@ -201,7 +212,7 @@ static void prepare_id(struct snaps *s, struct snap *sn, struct dirs_make *m)
 		sn->id = s->next_id++;
 	m->id = sn->id;
 	m->parent_id = p ? p->id : 0;
-	if (!m->owned && p && p->owner_known) {
+	if (!m->owned && p && (p->owner_known || p->layer)) {
 		m->owned = true;
 		m->uid = p->uid;
 		m->gid = p->gid;
@@ -239,6 +250,12 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 		r = labels_check(labels, labels_n, err);
 	if (r == 0)
 		r = owner_from_labels(s, labels, labels_n, &m, err);
+	if (r == 0 && kind == SNAPSHOT_ACTIVE) {
+		r = lazy_prepare(s, parent, labels, labels_n, err);
+		if (r == -EEXIST || r == -ECANCELED)
+			return r;
+		r = 0;
+	}
 	if (r == 0)
 		r = snap_settled2(s, parent, &p, key, &there, err);
 	if (r == 0)
@@ -253,11 +270,18 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 		uid = label_find(labels, labels_n, LABEL_UIDMAP)->value;
 		gid = label_find(labels, labels_n, LABEL_GIDMAP)->value;
 	}
+	if (ref_set(s, sn, labels, labels_n) < 0) {
+		free(sn);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
 	sn->boot = kind == SNAPSHOT_ACTIVE ? s->boot : 0;
+	sn->unpacking = kind == SNAPSHOT_ACTIVE && label_find(labels, labels_n, LABEL_REF);
 	sn->state = SNAP_CREATING;
 	snap_link(s, sn, p);
 	prepare_id(s, sn, &m);
-	r = mounts(s, sn, uid, gid, a, ret, err); /* before anything is made: it may be refused */
+	r = runs_acquire(s, sn, err);
+	if (r == 0)
+		r = mounts(s, sn, uid, gid, a, ret, err); /* before anything is made */
 	if (r == 0)
 		r = prepare_make(s, sn, labels, labels_n, &m, err);
 	else if (m.reused)
@@ -399,6 +423,11 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 		return err_set(err, -ENOMEM, "out of memory");
 	to->state = SNAP_CREATING;
 	to->idmapped = has_idmap(labels, labels_n);
+	if (ref_set(s, to, labels, labels_n) < 0) {
+		free(to);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	to->holds_runs = false;
 	to->lower = !sn->parent; /* it was a bind mount, which leaves no trace either */
 	snap_link(s, to, p ? p : sn->parent);
 	sn->state = SNAP_CHANGING;
@@ -434,7 +463,7 @@ static void trash_late(void *arg)
 /* It was prepared to be mounted by overlay, which leaves its traces, and was nothing else since. */
 static bool may_be_unused(const struct snaps *s, const struct snap *sn)
 {
-	return sn->parent && sn->kind != SNAPSHOT_VIEW && !sn->lower &&
+	return sn->parent && sn->kind != SNAPSHOT_VIEW && !sn->lower && !sn->layer &&
 	       s->pool.unused.n < DIR_POOL_MAX;
 }
 
@@ -443,6 +472,7 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 	struct trash_late late = {.s = s};
 	struct meta_change c = {.arg = &late};
 	struct snap *sn;
+	uint32_t layer;
 	bool unused;
 	int r = snap_settled(s, key, &sn, err);
 
@@ -463,7 +493,12 @@ may_suspend int snaps_remove(struct snaps *s, struct str key, struct err *err)
 		snap_settle(s, sn);
 		return r;
 	}
+	layer = sn->layer;
+	if (layer)
+		runs_forget(s, sn);
 	snap_drop(s, sn);
+	if (layer && s->options.lazy.layers)
+		lazy_unuse(s, layer);
 	if (!unused)
 		trash_kick(s);
 	else if (!pool_offer(s, late.id))
@@ -477,18 +512,6 @@ void snaps_cleanup(struct snaps *s)
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
-
-static uint64_t boot_hash(void)
-{
-	char text[64] = "";
-	auto_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	uint64_t h = 14695981039346656037ull; /* FNV-1a */
-	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
-
-	for (ssize_t i = 0; i < n; i++)
-		h = (h ^ (unsigned char)text[i]) * 1099511628211ull;
-	return h;
-}
 
 static int open_dir(const char *root, const char *name, int *ret_fd, struct err *err)
 {
@@ -509,14 +532,16 @@ static int snaps_init(struct snaps *s, struct loop *loop, const struct snaps_opt
 
 	s->loop = loop;
 	s->options = *options;
-	s->dir_fd = s->trash_fd = -1;
+	s->dir_fd = s->trash_fd = s->meta_fd = s->m_fd = -1;
 	s->next_id = 1;
-	s->boot = boot_hash();
+	s->boot = options->boot;
 	scope_init(&s->scope, loop);
 	waitq_init(&s->settled);
 	waitq_init(&s->trash_filled);
 	waitq_init(&s->pool.filled);
-	if (map_init(&s->map) < 0 || asprintf(&s->dir, "%s/snapshots", options->root) < 0)
+	waitq_init(&s->runs_changed);
+	if (map_init(&s->map) < 0 || map_init(&s->refs) < 0 ||
+	    asprintf(&s->dir, "%s/snapshots", options->root) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	r = open_dir(options->root, "snapshots", &s->dir_fd, err);
 	if (r == 0)
@@ -527,34 +552,29 @@ static int snaps_init(struct snaps *s, struct loop *loop, const struct snaps_opt
 		r = work_new(loop, "fs", WORK_THREADS_FS, &s->fs, err);
 	if (r == 0)
 		r = work_new(loop, "reaper", WORK_THREADS_REAPER, &s->reapers, err);
+	if (r == 0 && s->options.lazy.layers)
+		r = runs_init(s, err);
 	return r;
 }
 
-may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct kv *kv,
+may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct meta *meta,
 			  struct snaps **ret_snaps, struct err *err)
 {
 	struct snaps *s = calloc(1, sizeof(*s));
-	int tree_fd, r;
+	int r;
 
-	if (!s) {
-		kv_close(kv);
+	if (!s)
 		return err_set(err, -ENOMEM, "out of memory");
-	}
+	s->meta = meta;
 	r = snaps_init(s, loop, options, err);
 	if (r == 0)
-		r = snaps_load(s, kv, err);
-	if (r < 0) {
-		kv_close(kv);
-		snaps_free(s);
-		return r;
-	}
-	tree_fd = fcntl(s->dir_fd, F_DUPFD_CLOEXEC, 0);
-	r = tree_fd < 0 ? err_errno(err, -errno, "dup")
-			: meta_new(loop, kv, tree_fd, &s->meta, err);
+		r = snaps_load(s, err);
 	if (r == 0)
 		r = pool_start(s, err);
 	if (r == 0)
 		r = trash_start(s, err);
+	if (r == 0 && s->options.lazy.layers)
+		r = lazy_start(s, err);
 	if (r < 0) {
 		snaps_free(s);
 		return r;
@@ -572,17 +592,21 @@ may_suspend void snaps_free(struct snaps *s)
 	scope_cancel(&s->scope);
 	scope_wait(&s->scope);
 	scope_fini(&s->scope);
-	meta_free(s->meta);
 	syncfs_fini(&s->sync);
 	work_free(s->fs);
 	work_free(s->reapers);
 	for (size_t i = 0; s->map.slots && i < s->map.size; i++) {
 		while ((n = s->map.slots[i])) {
 			s->map.slots[i] = n->next;
-			free(container_of(n, struct snap, node));
+			snap_free(s, container_of(n, struct snap, node));
 		}
 	}
 	map_fini(&s->map);
+	map_fini(&s->refs);
+	if (s->meta_fd >= 0)
+		close(s->meta_fd);
+	if (s->m_fd >= 0)
+		close(s->m_fd);
 	if (s->dir_fd >= 0)
 		close(s->dir_fd);
 	if (s->trash_fd >= 0)

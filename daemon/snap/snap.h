@@ -17,23 +17,39 @@
 #include "fs/tree.h"
 #include "loop/task.h"
 #include "snap/filter.h"
-#include "store/kv.h"
+#include "store/meta.h"
 #include "store/record.h"
 
 struct loop;
 struct snaps;
 
+struct layers;
+struct resolver;
+struct fetcher;
+
+/* What lazy layers need; all stay the caller's. */
+struct snaps_lazy {
+	struct layers *layers; /* NULL: every layer is unpacked the ordinary way */
+	struct resolver *resolver;
+	struct fetcher *fetcher;
+	bool serve;      /* there is a fill mount: new layers may be lazy */
+	bool erofs_file; /* metadata images may be mounted without a loop device */
+};
+
 struct snaps_options {
 	const char *root;
+	uint64_t boot; /* a hash of this boot's id */
 	struct mount_features features;
 	bool volatile_upper; /* overlay's volatile for active snapshots */
 	bool sync;           /* syncfs before a commit is acknowledged */
 	bool upperdir_label; /* Stat tells the upper directory */
+	struct snaps_lazy lazy;
 };
 
-/* Takes kv. Loads all records, moves directories without one to the trash, makes again what a power
- * cut took of directories whose record is there. options and its strings stay the caller's. */
-may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct kv *kv,
+/* Loads all records, moves directories without one to the trash, makes again what a power
+ * cut took of directories whose record is there. meta, options and its strings stay the caller's.
+ */
+may_suspend int snaps_new(struct loop *loop, const struct snaps_options *options, struct meta *meta,
 			  struct snaps **ret_snaps, struct err *err) must_check;
 
 /* No verb may be running. */
@@ -72,9 +88,11 @@ size_t snaps_count(const struct snaps *s);
 
 /* A walk over all, in name order, as of its start. f may be NULL. Blocks of up to LIST_BLOCK; the
  * infos live in a until the caller empties it. Answers how many, 0 = the end. */
-struct meta_walk;
-may_suspend int snaps_walk(struct snaps *s, struct meta_walk **ret_walk, struct err *err);
-may_suspend int snaps_walk_next(struct snaps *s, struct meta_walk *w, const struct filter *f,
-				struct arena *a, struct snap_info *ret_infos, struct err *err);
+struct snaps_walk;
+may_suspend int snaps_walk_new(struct snaps *s, const struct filter *f,
+			       struct snaps_walk **ret_walk, struct err *err);
+may_suspend int snaps_walk_next(struct snaps *s, struct snaps_walk *w, struct arena *a,
+				struct snap_info *ret_infos, struct err *err);
+may_suspend void snaps_walk_free(struct snaps_walk *w);
 
 #endif

@@ -34,12 +34,20 @@ void snap_link(struct snaps *s, struct snap *sn, struct snap *parent)
 	map_put(&s->map, &sn->node);
 }
 
+void snap_free(struct snaps *s, struct snap *sn)
+{
+	ref_clear(s, sn);
+	free(sn->run);
+	free(sn);
+}
+
 void snap_drop(struct snaps *s, struct snap *sn)
 {
+	runs_release(s, sn);
 	if (sn->parent)
 		sn->parent->children--;
 	map_del(&s->map, &sn->node);
-	free(sn);
+	snap_free(s, sn);
 	waitq_wake_all(&s->settled);
 }
 

@@ -23,10 +23,27 @@ enum snap_state {
 	SNAP_CHANGING, /* a label update, a commit of it, or its removal is on the way */
 };
 
+/* The mounted metadata image of lazy layers that follow each other; run.c. */
+struct run {
+	enum { RUN_UNKNOWN, RUN_WORKING, RUN_MOUNTED } state;
+	unsigned users; /* snapshots whose mounts name it */
+	bool idle;      /* a task waits to unmount it */
+};
+
+/* Snapshots that carry the same containerd.io/snapshot.ref. */
+struct snap_ref {
+	struct map_node node; /* key behind this struct */
+	struct list snaps;    /* snap.ref_link */
+};
+
 struct snap {
 	struct map_node node; /* key = name, behind this struct */
 	struct snap *parent;
 	uint64_t id, boot;
+	uint32_t layer;  /* the lazy layer that it is; 0 = none */
+	struct run *run; /* of a lazy one that is the top of a run in use */
+	struct snap_ref *ref;
+	struct list ref_link;
 	int64_t size, inodes;
 	uint32_t depth; /* number of parents */
 	uint32_t children;
@@ -36,7 +53,9 @@ struct snap {
 	bool owner_known;
 	uid_t uid; /* of its fs directory */
 	gid_t gid;
-	bool broken; /* its directory or parent is gone: no mounts */
+	bool broken;    /* its directory or parent is gone: no mounts */
+	bool unpacking; /* made for a layer to be unpacked into */
+	bool holds_runs;
 };
 
 /*
@@ -77,6 +96,9 @@ struct snaps {
 	bool trash_kicked;
 	struct syncfs sync;
 	struct pool pool;
+	struct map refs;   /* snap_ref.node */
+	int meta_fd, m_fd; /* ROOT/meta, ROOT/m; -1 without lazy layers */
+	struct waitq runs_changed;
 };
 
 /* --- tree.c --- */
@@ -84,6 +106,8 @@ struct snaps {
 /* A new element, not in the map; NULL = no memory. */
 struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id);
 void snap_link(struct snaps *s, struct snap *sn, struct snap *parent);
+/* Out of memory only. */
+void snap_free(struct snaps *s, struct snap *sn);
 /* Out of the map, away from its parent, freed. */
 void snap_drop(struct snaps *s, struct snap *sn);
 struct snap *snap_find(struct snaps *s, struct str name);
@@ -95,7 +119,7 @@ static inline struct str snap_name(const struct snap *sn)
 /* A view of something shows its parents only. */
 static inline bool snap_has_dir(const struct snap *sn)
 {
-	return sn->kind != SNAPSHOT_VIEW || !sn->parent;
+	return !sn->layer && (sn->kind != SNAPSHOT_VIEW || !sn->parent);
 }
 
 /* What was under way with sn has ended. */
@@ -124,7 +148,7 @@ void change_put(struct meta_change *c, struct str name, const struct buf *value)
 void change_del(struct meta_change *c, struct str name);
 
 /* load.c: before anything else runs. */
-may_suspend int snaps_load(struct snaps *s, struct kv *kv, struct err *err);
+may_suspend int snaps_load(struct snaps *s, struct err *err);
 
 /* dirs.c: what runs on the fs threads. */
 struct dirs_make {
@@ -162,6 +186,41 @@ bool pool_fit(const struct snaps *s, uint64_t id);
 void pool_put(struct snaps *s, uint64_t id);
 /* Starts the task that makes directories usable when no commit does it. */
 int pool_start(struct snaps *s, struct err *err);
+
+/* run.c: metadata images of lazy layers, made, mounted and counted. */
+
+int runs_init(struct snaps *s, struct err *err);
+/* Mounts what sn's parents need and counts sn as a user; nothing to do without lazy layers. sn's
+ * chain does not change meanwhile (it has a child or is unstable). */
+may_suspend int runs_acquire(struct snaps *s, struct snap *sn, struct err *err);
+void runs_release(struct snaps *s, struct snap *sn);
+/* At the start, before the first acquire: sn was there before. */
+void runs_recount(struct snaps *s, struct snap *sn);
+/* A lazy snapshot goes: so do its image and mount. */
+void runs_forget(struct snaps *s, struct snap *sn);
+/* Is sn the first of a run, seen from what is above it? */
+static inline bool run_top(const struct snap *above, const struct snap *sn)
+{
+	return sn->layer && (!above || !above->layer || above->kind != SNAPSHOT_COMMITTED);
+}
+/* At the start, on a thread: mounts and images that no snapshot has. */
+void runs_clean(struct snaps *s);
+
+/* ref.c: snapshots by their reference. */
+#define LABEL_REF STR("containerd.io/snapshot.ref")
+int ref_set(struct snaps *s, struct snap *sn, const struct label *labels, size_t n);
+void ref_clear(struct snaps *s, struct snap *sn);
+/* The lazy one of that reference above p; NULL. */
+struct snap *ref_find(struct snaps *s, struct str ref, const struct snap *p);
+
+/* lazy.c */
+/* Labels of a layer that may be lazy? Commits it and answers -EEXIST; anything else (cause in err)
+ * is for the ordinary path, but -ECANCELED. */
+may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct label *labels,
+			     size_t labels_n, struct err *err);
+/* What is not complete is fetched. */
+int lazy_start(struct snaps *s, struct err *err);
+void lazy_unuse(struct snaps *s, uint32_t layer);
 
 /* trash.c */
 int trash_start(struct snaps *s, struct err *err);

@@ -237,12 +237,44 @@ static void test_out_of_memory(void **state)
 	}
 }
 
+/* Lazy layers: their metadata mounts are lower directories, their contents come behind "::". */
+static void test_runs(void **state)
+{
+	const uint64_t parents[] = {12, 3};
+	const bool runs[] = {false, true};
+	struct overlay_spec s = {.snapshots = "/r/snapshots",
+				 .id = 70,
+				 .active = true,
+				 .parents = parents,
+				 .parents_n = 2,
+				 .root = "/r",
+				 .runs = runs,
+				 .data = true,
+				 .index_off = true};
+
+	(void)state;
+	check(&s,
+	      "overlay overlay index=off,redirect_dir=on,metacopy=on,workdir=/r/snapshots/70/work,"
+	      "upperdir=/r/snapshots/70/fs,lowerdir=/r/snapshots/12/fs:/r/m/3::/r/objects::/r/fill");
+	s.data = false; /* to unpack into */
+	check(&s, "overlay overlay index=off,workdir=/r/snapshots/70/work,"
+		  "upperdir=/r/snapshots/70/fs,lowerdir=/r/snapshots/12/fs:/r/m/3");
+	s.data = true;
+	s.active = false;
+	s.parents = &parents[1];
+	s.runs = &runs[1];
+	s.parents_n = 1; /* a view of one run is no bind mount: it would have no contents */
+	check(&s, "overlay overlay index=off,redirect_dir=on,metacopy=on,"
+		  "lowerdir=/r/m/3::/r/objects::/r/fill");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_parent),
 		cmocka_unit_test(test_one_parent),
 		cmocka_unit_test(test_many_parents),
+		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_idmapped_bind),
 		cmocka_unit_test(test_page_of_options),

@@ -30,6 +30,8 @@ static void keep_open(struct kv *kv)
 	(void)kv;
 }
 
+static struct meta *meta;
+
 static struct snaps *open_snaps(void)
 {
 	struct snaps_options o = {
@@ -37,9 +39,16 @@ static struct snaps *open_snaps(void)
 	struct err err = ERR_INIT;
 	struct snaps *s;
 
-	if (snaps_new(loop_self(), &o, disk, &s, &err) < 0)
+	if (meta_new(loop_self(), disk, dup(root_fd), &meta, &err) < 0 ||
+	    snaps_new(loop_self(), &o, meta, &s, &err) < 0)
 		fail_msg("%s", err.text);
 	return s;
+}
+
+static void close_snaps(struct snaps *s)
+{
+	snaps_free(s);
+	meta_free(meta);
 }
 
 static int prepare(struct snaps *s, const char *key, const char *parent)
@@ -122,7 +131,7 @@ static int rules(void *arg)
 	assert_int_equal(snaps_remove(s, STR("base"), NULL), 0);
 	assert_int_equal(snaps_remove(s, STR("base"), NULL), -ENOENT);
 	assert_int_equal(snaps_count(s), 0);
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -140,7 +149,7 @@ static int restart(void *arg)
 	assert_int_equal(prepare(s, "a", ""), 0);
 	assert_int_equal(commit(s, "base", "a"), 0);
 	assert_int_equal(prepare(s, "b", "base"), 0); /* directory 2 */
-	snaps_free(s);
+	close_snaps(s);
 	assert_int_equal(unlinkat(root_fd, "snapshots/2/work", AT_REMOVEDIR), 0); /* a power cut */
 	assert_int_equal(mkdirat(root_fd, "snapshots/99", 0700), 0);              /* an orphan */
 	s = open_snaps();
@@ -150,7 +159,7 @@ static int restart(void *arg)
 	assert_int_equal(snaps_remove(s, STR("base"), NULL), -EBUSY);
 	assert_int_equal(prepare(s, "c", "base"), 0);
 	assert_true(there("snapshots/100")); /* ids are not used twice */
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -174,13 +183,13 @@ static int store_fails(void *arg)
 	assert_int_equal(kind_of(s, "base"), SNAPSHOT_COMMITTED); /* reads go on */
 	assert_true(snaps_want_restart(s));
 	assert_false(there("snapshots/2"));
-	snaps_free(s);
+	close_snaps(s);
 	kv_mem_fail(disk, 0, 0, false);
 	s = open_snaps();
 	assert_int_equal(kind_of(s, "base"), SNAPSHOT_COMMITTED);
 	assert_int_equal(kind_of(s, "b"), -ENOENT);
 	assert_int_equal(prepare(s, "b", "base"), 0);
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -197,13 +206,13 @@ static int unknown_outcome(void *arg)
 	(void)arg;
 	kv_mem_fail(disk, 0, -EIO, true); /* written, but the sync failed */
 	assert_int_equal(prepare(s, "a", ""), -EIO);
-	snaps_free(s);
+	close_snaps(s);
 	kv_mem_fail(disk, 0, 0, false);
 	s = open_snaps();
 	assert_int_equal(kind_of(s, "a"), SNAPSHOT_ACTIVE); /* whole: record and directory */
 	assert_true(there("snapshots/1/fs"));
 	assert_true(there("snapshots/1/work"));
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -231,7 +240,7 @@ static int updates(void *arg)
 	assert_int_equal(info.record.labels_n, 1);
 	assert_int_equal(snaps_update(s, STR("b"), in, 2, NULL, 0, &a, &info, NULL), -ENOENT);
 	assert_true(info.record.updated_ns > info.record.created_ns);
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -303,11 +312,11 @@ static int pool(void *arg)
 	settle();
 	assert_true(there("snapshots/3/fs"));
 	assert_int_equal(prepare(s, "d", ""), 0); /* 4 */
-	snaps_free(s);
+	close_snaps(s);
 	s = open_snaps(); /* another start knows nothing of it */
 	assert_false(there("snapshots/3"));
 	assert_int_equal(kind_of(s, "c"), SNAPSHOT_ACTIVE);
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -349,7 +358,7 @@ static int pool_refuses(void *arg)
 	assert_true(there("snapshots/7"));
 	snaps_cleanup(s);
 	assert_true(becomes(gone, "snapshots/7") && becomes(gone, "trash/7"));
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -368,7 +377,7 @@ static int views(void *arg)
 	assert_int_equal(view(s, "alone", ""), 0); /* 3 */
 	assert_false(there("snapshots/2"));
 	assert_true(there("snapshots/3/fs"));
-	snaps_free(s);
+	close_snaps(s);
 	assert_int_equal(tree_remove(root_fd, "snapshots/3", NULL), 0); /* a power cut */
 	s = open_snaps();
 	assert_false(there("snapshots/2"));
@@ -377,7 +386,7 @@ static int views(void *arg)
 	assert_int_equal(snaps_remove(s, STR("v"), NULL), 0);
 	assert_int_equal(snaps_remove(s, STR("alone"), NULL), 0);
 	assert_true(becomes(gone, "snapshots/3"));
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
@@ -396,12 +405,12 @@ static int pool_xattr(void *arg)
 	assert_int_equal(prepare(s, "a", "base"), 0);
 	snprintf(path, sizeof(path), "%s/snapshots/2/fs", root);
 	if (setxattr(path, "user.x", "y", 1, 0) < 0) { /* a file system without */
-		snaps_free(s);
+		close_snaps(s);
 		return 1;
 	}
 	assert_int_equal(snaps_remove(s, STR("a"), NULL), 0);
 	assert_true(becomes(gone, "snapshots/2") && becomes(gone, "trash/2"));
-	snaps_free(s);
+	close_snaps(s);
 	return 0;
 }
 
