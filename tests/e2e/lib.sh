@@ -101,6 +101,9 @@ containerd_pid=""
 firstlightd_pid=""
 registry_pid=""
 firstlightd_starts=0
+# In front of what runs on either side of an emulated link: nsenter --net=FILE.
+server_net=()
+client_net=()
 firstlightd_args=()
 
 # running PID: a zombie does not run.
@@ -136,20 +139,21 @@ stop_process() {
 	return "$status"
 }
 
-# start_registry: docker's registry on a free port; sets REGISTRY to host:port.
+# start_registry [ADDRESS]: docker's registry on a free port of 127.0.0.1, or there; sets REGISTRY to
+# host:port. Requests go to $T/registry.access, a line each.
 start_registry() {
 	need docker-registry
 	mkdir -p "$T/registry"
 	cat >"$T/registry.yml" <<-YAML
 		version: 0.1
-		log: {level: info, accesslog: {disabled: true}}
+		log: {level: info}
 		storage: {filesystem: {rootdirectory: $T/registry}, delete: {enabled: true}}
-		http: {addr: "127.0.0.1:0"}
+		http: {addr: "${1:-127.0.0.1:0}"}
 	YAML
-	docker-registry serve "$T/registry.yml" >"$T/registry.log" 2>&1 &
+	"${server_net[@]}" docker-registry serve "$T/registry.yml" >"$T/registry.access" 2>"$T/registry.log" &
 	registry_pid=$!
 	wait_until 20 grep -q 'listening on' "$T/registry.log" || fail "the registry does not listen"
-	REGISTRY=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$T/registry.log" | head -n1)
+	REGISTRY=$(sed -n 's/.*listening on \([0-9.]*:[0-9]*\).*/\1/p' "$T/registry.log" | head -n1)
 	[[ -n $REGISTRY ]] || fail "the registry does not say its port"
 }
 
@@ -177,8 +181,11 @@ start_containerd() {
 		[proxy_plugins.firstlight]
 		  type = "snapshot"
 		  address = "$FIRSTLIGHT_SOCKET"
+		[proxy_plugins.stargz]
+		  type = "snapshot"
+		  address = "$T/stargz.sock"
 	TOML
-	containerd --config "$T/containerd.toml" >"$T/containerd.log" 2>&1 &
+	"${client_net[@]}" containerd --config "$T/containerd.toml" >"$T/containerd.log" 2>&1 &
 	containerd_pid=$!
 	wait_until 30 containerd_answers || fail "containerd does not answer"
 }
@@ -198,7 +205,7 @@ start_firstlightd() {
 	[[ -x $FIRSTLIGHTD ]] || fail "$FIRSTLIGHTD is not built"
 	mkdir -p "$FIRSTLIGHT_ROOT" "$FIRSTLIGHT_STATE"
 	firstlightd_log=$T/firstlightd.$((++firstlightd_starts)).log
-	"$FIRSTLIGHTD" --root "$FIRSTLIGHT_ROOT" --state "$FIRSTLIGHT_STATE" \
+	"${client_net[@]}" "$FIRSTLIGHTD" --root "$FIRSTLIGHT_ROOT" --state "$FIRSTLIGHT_STATE" \
 		--address "$FIRSTLIGHT_SOCKET" --log-level debug "${firstlightd_args[@]}" >"$firstlightd_log" 2>&1 &
 	firstlightd_pid=$!
 	wait_until 20 firstlightd_ready || fail "firstlightd is not ready after 20 s"
@@ -240,20 +247,19 @@ kill_firstlightd() {
 	firstlightd_pid=""
 }
 
-# cached_image full|small: prints the directory of an OCI layout, building it the first time.
+# cached_image KIND: prints the directory of an OCI layout, building it the first time.
 cached_image() {
-	local kind=$1 option=() out
+	local out
 	need apt-get dpkg-deb jq setcap setfattr flock
-	[[ $kind == full ]] || option=(--small)
-	out=$E2E_CACHE/image-$kind-$(sha256sum "$E2E_SOURCE/image.sh" | cut -c1-12)
-	"$E2E_SOURCE/image.sh" "${option[@]}" "$E2E_CACHE/debs" "$out" || return
+	out=$E2E_CACHE/image-$1-$(cat "$E2E_SOURCE"/image*.sh | sha256sum | cut -c1-12)
+	"$E2E_SOURCE/image.sh" "$1" "$E2E_CACHE/debs" "$out" || return
 	echo "$out"
 }
 
 # push_image LAYOUT NAME:TAG: to the registry that start_registry started.
 push_image() {
 	need skopeo
-	skopeo --insecure-policy copy --quiet --dest-tls-verify=false \
+	"${server_net[@]}" skopeo --insecure-policy copy --quiet --dest-tls-verify=false \
 		"oci:$1:latest" "docker://$REGISTRY/$2"
 }
 
@@ -330,6 +336,7 @@ stop_all() {
 		kill -KILL "$pid" 2>/dev/null || true
 	done
 	[[ -z $firstlightd_pid ]] || stop_process "$firstlightd_pid" 20 || true
+	[[ -z ${stargz_pid-} ]] || stop_process "$stargz_pid" 20 || true
 	[[ -z $registry_pid ]] || stop_process "$registry_pid" 5 || true
 }
 
@@ -344,7 +351,7 @@ cleanup() {
 	stop_all
 	unmount_below "$T"
 	# In a build with sanitizers, what they say is a failure.
-	if ((status == 0)) && grep -hE 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$T"/firstlightd.*.log >&2; then
+	if ((status == 0)) && grep -hE 'ERROR: [A-Za-z]*Sanitizer|: runtime error: ' "$T"/firstlightd.*.log >&2 2>/dev/null; then
 		status=1
 	fi
 	exit "$status"

@@ -10,7 +10,8 @@
 // name=hex, sorted; overlayfs' own are left out.
 //
 // With -since T (a UNIX time), an mtime between T and now is printed as "recent": that is what
-// unpacking leaves on a directory which no layer describes.
+// unpacking leaves on a directory which no layer describes. With -seconds, an mtime is rounded to
+// whole seconds, as eStargz' index does; its files are compared with those of the tar inside.
 package main
 
 import (
@@ -37,12 +38,14 @@ type dumper struct {
 	root  string
 	since int64
 	until int64
+	round bool
 	first map[inode]string
 	out   *bufio.Writer
 }
 
 func main() {
 	since := flag.Int64("since", 0, "print an mtime between this UNIX time and now as \"recent\"")
+	round := flag.Bool("seconds", false, "round an mtime to whole seconds")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: treedump [-since SECONDS] DIRECTORY")
@@ -52,6 +55,7 @@ func main() {
 		root:  flag.Arg(0),
 		since: *since,
 		until: time.Now().Unix(),
+		round: *round,
 		first: make(map[inode]string),
 		out:   bufio.NewWriterSize(os.Stdout, 1<<16),
 	}
@@ -173,6 +177,9 @@ func typeName(format uint32) string {
 func (d *dumper) timeName(t unix.Timespec) string {
 	if d.since != 0 && t.Sec >= d.since && t.Sec <= d.until {
 		return "recent"
+	}
+	if d.round {
+		t = unix.Timespec{Sec: t.Sec + (t.Nsec+5e8)/1e9}
 	}
 	return fmt.Sprintf("%d.%09d", t.Sec, t.Nsec)
 }

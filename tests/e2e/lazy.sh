@@ -1,0 +1,142 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Images in lazy formats, and the snapshotters that can offer them. Source lib.sh first.
+#
+# Formats: esgz  eStargz, by ctr-remote
+#          zstd  zstd:chunked, by ctr-remote
+#          cs    zstd:chunked in the dialect of Podman and CRI-O, by tests/go/chunked (the writers
+#                in Debian 12's skopeo and buildah end with "short write")
+#          low   the lowest LAZY_LAYERS layers in eStargz, those above as they were built
+#          high  the other way round
+
+readonly LAZY_LAYERS=3
+
+ctr_remote() {
+	timeout --foreground "${CTR_SECONDS:-300}" ctr-remote --address "$CONTAINERD_SOCKET" "$@"
+}
+
+# registry_settings HOST:PORT: makes firstlightd speak plain HTTP there, by containerd's hosts.toml.
+registry_settings() {
+	mkdir -p "$T/certs.d/$1"
+	printf 'server = "http://%s"\n[host."http://%s"]\n  capabilities = ["pull", "resolve"]\n' \
+		"$1" "$1" >"$T/certs.d/$1/hosts.toml"
+	echo '{}' >"$T/docker.json"
+	printf '[registry]\nhosts_dirs = "%s"\ndocker_config = "%s"\n' "$T/certs.d" "$T/docker.json" >"$T/firstlight.toml"
+	firstlightd_args=(--config "$T/firstlight.toml")
+}
+
+# lazy_image KIND FORMAT: prints the directory of an OCI layout, converting it the first time ("org" is
+# the image as it was built). Needs start_containerd; leaves nothing there.
+lazy_image() {
+	local org out new
+	org=$(cached_image "$1") || return
+	out=$org-$2
+	[[ $2 != org ]] || out=$org
+	if [[ ! -e $out ]]; then
+		new=$(mktemp -d "$E2E_CACHE/convert.XXXXXX")
+		case $2 in
+		cs) "$BUILD/go/chunked" "$org" "$new" ;;
+		low) mix_layouts "$(lazy_image "$1" esgz)" "$org" "$new" ;;
+		high) mix_layouts "$org" "$(lazy_image "$1" esgz)" "$new" ;;
+		*) convert_layout "$org" "$2" "$new" ;;
+		esac
+		# Another script may have been faster.
+		mv -T "$new" "$out" 2>/dev/null || rm -rf "$new"
+	fi
+	echo "$out"
+}
+
+# convert_layout FROM esgz|zstd TO: "import" and "export" take OCI layouts in a tar.
+convert_layout() {
+	local from=convert.invalid/from:latest to=convert.invalid/to:latest option=(--estargz --estargz-compression-level 5)
+	[[ $2 == esgz ]] || option=(--zstdchunked)
+	need ctr-remote
+	tar -c -C "$1" . | ctr image import --no-unpack --base-name "${from%:*}" - >/dev/null
+	ctr_remote image convert "${option[@]}" --oci "$from" "$to" >/dev/null
+	ctr image export --platform linux/amd64 "$T/converted.tar" "$to"
+	tar -x -C "$3" -f "$T/converted.tar"
+	rm "$T/converted.tar"
+	ctr image rm --sync "$from" "$to" >/dev/null
+}
+
+# layout_blob LAYOUT manifest|config: prints its path.
+layout_blob() {
+	local digest
+	digest=$(jq -r '.manifests[0].digest' "$1/index.json")
+	[[ $2 == manifest ]] || digest=$(jq -r .config.digest "$1/blobs/sha256/${digest#*:}")
+	echo "$1/blobs/sha256/${digest#*:}"
+}
+
+# mix_layouts LOW HIGH TO: the lowest LAZY_LAYERS layers of one image, the rest of the other.
+mix_layouts() {
+	local digest
+	mkdir -p "$3/blobs/sha256"
+	cp -l -f "$1"/blobs/sha256/* "$2"/blobs/sha256/* "$3/blobs/sha256/"
+	jq -c -s --argjson n $LAZY_LAYERS '(.[0].rootfs.diff_ids[:$n] + .[1].rootfs.diff_ids[$n:]) as $ids |
+		.[0] | .rootfs.diff_ids = $ids | del(.history)' \
+		"$(layout_blob "$1" config)" "$(layout_blob "$2" config)" >"$3/config"
+	digest=$(sha256sum "$3/config" | cut -d ' ' -f 1)
+	jq -c -s --argjson n $LAZY_LAYERS --arg config "sha256:$digest" --argjson size "$(stat -c %s "$3/config")" '
+		(.[0].layers[:$n] + .[1].layers[$n:]) as $layers | .[0] | .layers = $layers |
+		.config.digest = $config | .config.size = $size' \
+		"$(layout_blob "$1" manifest)" "$(layout_blob "$2" manifest)" >"$3/manifest"
+	mv "$3/config" "$3/blobs/sha256/$digest"
+	digest=$(sha256sum "$3/manifest" | cut -d ' ' -f 1)
+	jq -c --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$3/manifest")" \
+		'.manifests[0].digest = $digest | .manifests[0].size = $size' "$1/index.json" >"$3/index.json"
+	mv "$3/manifest" "$3/blobs/sha256/$digest"
+	cp "$1/oci-layout" "$3/"
+}
+
+STARGZ_SOCKET=$T/stargz.sock
+stargz_pid=""
+
+# start_stargz HOST:PORT: for a registry that speaks plain HTTP there.
+start_stargz() {
+	"$E2E_SOURCE/../../tools/bench/stargz.sh" "$BUILD/stargz/containerd-stargz-grpc" ||
+		skip "the stargz snapshotter cannot be built"
+	printf '[[resolver.host."%s".mirrors]]\nhost = "%s"\ninsecure = true\n' "$1" "$1" >"$T/stargz.toml"
+	"${client_net[@]}" "$BUILD/stargz/containerd-stargz-grpc" --root "$T/stargz" --address "$STARGZ_SOCKET" \
+		--config "$T/stargz.toml" >"$T/stargz.log" 2>&1 &
+	stargz_pid=$!
+	wait_until 20 grep -qw ready "$T/stargz.log" || fail "the stargz snapshotter is not ready"
+}
+
+stop_stargz() {
+	local pid=$stargz_pid
+	stargz_pid=""
+	[[ -z $pid ]] || stop_process "$pid" 20 || true
+}
+
+# lazypull SNAPSHOTTER IMAGE OPTION...: the report is $T/report.json. The container's output is printed.
+lazypull() {
+	"${client_net[@]}" "$BUILD/go/lazypull" -address "$CONTAINERD_SOCKET" -snapshotter "$1" -report "$T/report.json" \
+		-runc-root "$T/runc" -fifo-dir "$T/fifo" -name "$NAME-lazy" "${@:3}" "$2" 2>>"$T/lazypull.log"
+}
+
+# layers_that_are STATE: how many of the last pull's layers.
+layers_that_are() {
+	jq --arg state "$1" '[.layers[] | select(.state == $state)] | length' "$T/report.json"
+}
+
+# registry_requests: what the registry was asked since the last call of registry_forget, a line each:
+# method, path, status, bytes, client.
+registry_requests() {
+	tail -n "+$((registry_seen + 1))" "$T/registry.access" |
+		sed -nE 's/^[^"]*"([A-Z]+) ([^ ]+) [^"]*" ([0-9]+) ([0-9-]+) "[^"]*" "([^"]*)".*/\1 \2 \3 \4 \5/p'
+}
+
+registry_seen=0
+registry_forget() {
+	registry_seen=$(wc -l <"$T/registry.access")
+}
+
+# blob_bytes: how much of blobs the registry has sent since then, a line for each blob and client:
+# digest, requests, bytes, client.
+blob_bytes() {
+	registry_requests | awk '$1 == "GET" && $2 ~ /\/blobs\/sha256:/ {
+		sub(/.*\/blobs\//, "", $2)
+		key = $2; who[key " " $5] = $5; n[key " " $5]++; sum[key " " $5] += $4
+	} END { for (k in n) { split(k, part, " "); print part[1], n[k], sum[k], who[k] } }' | sort
+}

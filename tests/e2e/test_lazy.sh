@@ -1,0 +1,178 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 420
+#
+# Lazy images: for each format the image is pulled without fetching a layer, a container runs from
+# it, and its whole tree is compared byte for byte with what containerd's overlayfs unpacks from the
+# same image. Then all is removed, and nothing may be left.
+#
+# LAZY_IMAGES: kinds of image.sh ("sink"). LAZY_FORMATS: see lazy.sh.
+# SNAPSHOTTER=overlayfs and SNAPSHOTTER=stargz test the test itself. stargz does not know "cs", and its
+# trees differ: parents that no layer describes, trusted xattrs, times before 1970.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lazy.sh"
+
+LAZY_IMAGES=${LAZY_IMAGES:-sink}
+LAZY_FORMATS=${LAZY_FORMATS:-esgz zstd cs low high}
+START=$(date +%s)
+
+with_firstlight() {
+	[[ $SNAPSHOTTER == firstlight ]]
+}
+
+view_image() {
+	"$BUILD/go/viewmount" -address "$CONTAINERD_SOCKET" -snapshotter "$@"
+}
+
+# dump SNAPSHOTTER IMAGE OPTION...: the whole tree, mounted read-only, into $T/SNAPSHOTTER.tree. Files
+# that only the converter added are left out: a snapshotter must hide them, unpacking shows them.
+dump() {
+	local target=$T/mnt-$1
+	mkdir "$target"
+	view_image "$1" "$2" "$target"
+	"$BUILD/go/treedump" -since "$START" "${@:3}" "$target" >"$T/all.tree" || fail "$1: the tree cannot be read"
+	view_image "$1" -u "$target"
+	rmdir "$target"
+	if [[ $1 == overlayfs ]]; then
+		grep -vE '^"(stargz\.index\.json|\.prefetch\.landmark|\.no\.prefetch\.landmark)" ' "$T/all.tree" >"$T/$1.tree"
+	else
+		mv "$T/all.tree" "$T/$1.tree"
+	fi
+}
+
+# hide_implied_times: no layer tells the time of a directory that is only a parent of what it holds.
+# Those are "recent" where the image was unpacked; the others' time of them is hidden too.
+hide_implied_times() {
+	awk -v reference="$T/overlayfs.tree" '
+		function path_of(line) { match(line, /^"([^"\\]|\\.)*" /); return substr(line, 1, RLENGTH) }
+		BEGIN { while ((getline line < reference) > 0) { p = path_of(line)
+				split(substr(line, length(p) + 1), f, " ")
+				if (f[1] == "dir" && f[6] == "recent") implied[p] = 1 } }
+		{ p = path_of($0)
+		  if (p in implied) { rest = substr($0, length(p) + 1); n = split(rest, f, " "); f[6] = "recent"
+			rest = f[1]; for (i = 2; i <= n; i++) rest = rest " " f[i]
+			print p rest } else print }' "$T/$SNAPSHOTTER.tree" >"$T/hidden.tree"
+	mv "$T/hidden.tree" "$T/$SNAPSHOTTER.tree"
+}
+
+compare_trees() {
+	local image=$1 options=()
+	# The index of stargz' formats has whole seconds.
+	[[ $image == *-cs ]] || options=(-seconds)
+	dump "$SNAPSHOTTER" "$image" "${options[@]}"
+	[[ $SNAPSHOTTER == overlayfs ]] || dump overlayfs "$image" "${options[@]}"
+	hide_implied_times
+	if ! cmp -s "$T/overlayfs.tree" "$T/$SNAPSHOTTER.tree"; then
+		diff -U0 "$T/overlayfs.tree" "$T/$SNAPSHOTTER.tree" | head -n 60 | cut -c 1-300 >&2 || true
+		[[ $SNAPSHOTTER != stargz ]] || return 0
+		fail "the tree of $image on $SNAPSHOTTER (+) is not the one on overlayfs (-)"
+	fi
+	(($(wc -l <"$T/overlayfs.tree") > 800)) || fail "the tree of $image is too small"
+	say "the trees are equal: $(wc -l <"$T/overlayfs.tree") paths"
+}
+
+# lazily IMAGE: pulls it and runs its command; no lazy layer may be fetched.
+lazily() {
+	local layers fetched wanted
+	registry_forget
+	lazypull "$SNAPSHOTTER" "$1" -run >"$T/lazy.out" || fail "$1 does not run on $SNAPSHOTTER"
+	layers=$(jq '.layers | length' "$T/report.json")
+	say "ran on $SNAPSHOTTER: $(layers_that_are remote) of $layers layers remote," \
+		"pulled in $(jq .pulled_ms "$T/report.json") ms, first line after $(jq .first_line_ms "$T/report.json") ms"
+	say "blobs: $(blob_bytes | awk '{ n += $2; sum += $3 } END { print n + 0, "requests,", sum + 0, "bytes" }')" \
+		"of $(jq '[.layers[].size] | add' "$T/report.json")"
+	[[ $SNAPSHOTTER != overlayfs ]] || return 0
+	case $1 in
+	*-high) return 0 ;; # above the first layer that it unpacks, containerd fetches every one
+	*-low) wanted=$LAZY_LAYERS ;;
+	*) wanted=$layers ;;
+	esac
+	[[ $(layers_that_are remote) == "$wanted" ]] || fail "$1: containerd fetched layers"
+	# Belt and braces: the registry has not sent one to containerd's own client.
+	fetched=$(blob_bytes | grep -F ' containerd/' |
+		grep -F "$(jq -r '.layers[] | select(.state == "remote") | .digest' "$T/report.json")" || true)
+	[[ -z $fetched ]] || fail "$1: containerd's client has read layers: $fetched"
+}
+
+# one_image KIND FORMAT
+one_image() {
+	local image=$REGISTRY/test/$1:1-$2
+	push_image "$(lazy_image "$1" "$2")" "test/$1:1-$2"
+	lazily "$image"
+	if [[ $SNAPSHOTTER != overlayfs ]]; then
+		lazypull overlayfs "$image" -run >"$T/eager.out" || fail "$image does not run on overlayfs"
+		cmp "$T/lazy.out" "$T/eager.out" || fail "$image: its command prints something else"
+	fi
+	[[ -s $T/lazy.out ]] || fail "$image: its command printed nothing"
+	compare_trees "$image"
+}
+
+check_erofs() {
+	local file n=0
+	need fsck.erofs
+	for file in "$FIRSTLIGHT_ROOT"/meta/*.erofs; do
+		[[ -e $file ]] || break
+		fsck.erofs "$file" >"$T/fsck.out" 2>&1 || fail "$file: $(tail -n 3 "$T/fsck.out")"
+		n=$((n + 1))
+	done
+	((n > 0)) || fail "there is no metadata image"
+	say "fsck.erofs: $n metadata images are sound"
+}
+
+files_below() {
+	find "$@" -type f 2>/dev/null
+}
+
+no_files_below() {
+	[[ -z $(files_below "$@") ]]
+}
+
+nothing_listed() {
+	[[ $(timeout 20 ctr --address "$1" snapshot --snapshotter "$SNAPSHOTTER" ls | wc -l) == 1 ]]
+}
+
+only_fill_mounted() {
+	not grep -qvxF "$FIRSTLIGHT_ROOT/fill" <<<"$(mounts_below "$FIRSTLIGHT_ROOT")"
+}
+
+remove_all() {
+	local what
+	ctr image ls -q | xargs -r "$(type -P ctr)" --address "$CONTAINERD_SOCKET" image rm --sync >/dev/null
+	wait_until 10 nothing_listed "$CONTAINERD_SOCKET" || fail "containerd still lists snapshots"
+	with_firstlight || return 0
+	wait_until 10 nothing_listed "$FIRSTLIGHT_SOCKET" || fail "firstlightd still lists snapshots"
+	for what in layers meta objects snapshots trash; do
+		wait_until 30 no_files_below "$FIRSTLIGHT_ROOT/$what" ||
+			fail "$what still holds files: $(files_below "$FIRSTLIGHT_ROOT/$what" | head -n 5)"
+	done
+	wait_until 10 only_fill_mounted || fail "mounts are left: $(mounts_below "$FIRSTLIGHT_ROOT")"
+}
+
+need jq awk diff cmp
+for tool in treedump viewmount lazypull; do
+	[[ -x $BUILD/go/$tool ]] || fail "$BUILD/go/$tool is not built"
+done
+start_registry
+registry_settings "$REGISTRY"
+case $SNAPSHOTTER in
+firstlight) start_firstlightd ;;
+stargz) start_stargz "$REGISTRY" ;;
+esac
+start_containerd
+say "servers run"
+for kind in $LAZY_IMAGES; do
+	for format in $LAZY_FORMATS; do
+		say "--- $kind $format"
+		one_image "$kind" "$format"
+	done
+done
+! with_firstlight || check_erofs
+remove_all
+say "removed: nothing is left"
+if with_firstlight; then
+	stop_firstlightd
+	[[ -z $(mounts_below "$T") ]] || fail "mounts are left: $(mounts_below "$T")"
+fi
+stop_stargz
+say "ok"
