@@ -366,16 +366,19 @@ static bool being_added(const struct resolver *r, const struct lookup *l)
 may_suspend static int lookup_layer(struct lookup *l, struct err *err)
 {
 	struct resolver *r = l->image->r;
+	struct layer *known;
 	int ret = toc_hint_check(&l->hint, err);
 
 	while (ret == 0 && being_added(r, l))
 		ret = waitq_wait(&r->changed);
 	if (ret < 0)
 		return ret;
-	l->layer = layers_find(r->layers, &l->blob, trust_of(l));
-	if (l->layer) {
-		layer_use(l->layer);
-		return layers_note_ref(r->layers, l->layer, str_of(l->image->ref), err);
+	known = layers_find(r->layers, &l->blob, trust_of(l));
+	if (known) { /* whoever asks finds it too */
+		layer_use(known);
+		ret = layers_note_ref(r->layers, known, str_of(l->image->ref), err);
+		layer_unuse(r->layers, known);
+		return ret;
 	}
 	list_push(&r->adding, &l->adding_link);
 	ret = make_layer(l, err);
@@ -566,9 +569,12 @@ static bool answered(struct image *im, const struct resolve_query *q, struct loo
 
 static int answer(struct image *im, struct lookup *l, struct layer **ret, struct err *err)
 {
-	if (l && l->state == LOOKUP_DONE && l->result == 0) { /* from now on others find it */
-		*ret = take_ptr(l->layer);
+	bool found = l && l->state == LOOKUP_DONE && l->result == 0;
+
+	if (found)
 		l->state = LOOKUP_IDLE;
+	if (found && l->layer) { /* from now on others find it */
+		*ret = take_ptr(l->layer);
 		return 0;
 	}
 	*ret = l && l->hinted ? layers_find(im->r->layers, &l->blob, trust_of(l)) : NULL;
@@ -576,6 +582,8 @@ static int answer(struct image *im, struct lookup *l, struct layer **ret, struct
 		layer_use(*ret);
 		return 0;
 	}
+	if (found)
+		return err_set(err, -EAGAIN, "the layer has just gone");
 	if (l && l->state == LOOKUP_DONE)
 		return err_set(err, l->result, "%s", err_text(&l->err, l->result));
 	if (l && l->hinted && toc_hint_check(&l->hint, err) < 0)
