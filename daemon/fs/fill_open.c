@@ -83,13 +83,12 @@ struct object *fill_opens_peek(struct fill_opens *o, uint64_t node)
 	size_t slot = fill_state_find(o->state, node);
 	struct object *obj = slot != FILL_NO_SLOT ? o->by_slot[slot] : NULL;
 
-	if (!obj) {
-		obj = objects_peek(o->objects, node - FILL_NODE_OBJECT);
-		if (!obj)
-			return NULL;
+	if (obj)
+		return object_ref(obj);
+	obj = objects_peek(o->objects, node - FILL_NODE_OBJECT);
+	if (obj)
 		fill_opens_met(o, node, obj);
-	}
-	return object_ref(obj);
+	return obj;
 }
 
 /* --- counting --------------------------------------------------------------------------------- */

@@ -96,7 +96,7 @@ struct object {
 /* By number. The caller's reference. -ENOENT. */
 may_suspend int objects_get(struct objects *o, uint64_t number, struct object **ret,
 			    struct err *err);
-/* The same if it needs no wait: it is in use or was lately; NULL otherwise. */
+/* The same, with a reference, if it needs no wait: it is in use or was lately; NULL otherwise. */
 struct object *objects_peek(struct objects *o, uint64_t number);
 struct object *object_ref(struct object *obj);
 void object_unref(struct objects *o, struct object *obj);

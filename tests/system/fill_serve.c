@@ -120,7 +120,7 @@ struct object *objects_peek(struct objects *o, uint64_t number)
 		return NULL;
 	if (k->kind == 'd' && faccessat(world.dir_fd, "complete", F_OK, 0) == 0)
 		k->obj.complete = true;
-	return &k->obj;
+	return object_ref(&k->obj);
 }
 
 int objects_get(struct objects *o, uint64_t number, struct object **ret, struct err *err)
@@ -129,8 +129,10 @@ int objects_get(struct objects *o, uint64_t number, struct object **ret, struct 
 	task_yield();
 	if (number < 1 || number > world.n)
 		return -ENOENT;
-	*ret = object_ref(&world.fakes[number - 1].obj);
-	return objects_peek(o, number) ? 0 : -ENOENT;
+	world.fakes[number - 1].refs++;
+	*ret = objects_peek(o, number);
+	world.fakes[number - 1].refs--;
+	return 0;
 }
 
 struct object *object_ref(struct object *obj)

@@ -135,7 +135,7 @@ struct object *objects_peek(struct objects *o, uint64_t number)
 {
 	(void)o;
 	return number >= 1 && number <= FAKES && world.fakes[number - 1].refs
-		       ? &world.fakes[number - 1].obj
+		       ? object_ref(&world.fakes[number - 1].obj)
 		       : NULL;
 }
 

@@ -255,7 +255,8 @@ static void test_runs(void **state)
 	(void)state;
 	check(&s,
 	      "overlay overlay index=off,redirect_dir=on,metacopy=on,workdir=/r/snapshots/70/work,"
-	      "upperdir=/r/snapshots/70/fs,lowerdir=/r/snapshots/12/fs:/r/m/3::/r/objects::/r/fill");
+	      "upperdir=/r/snapshots/70/fs,lowerdir=/r/snapshots/12/fs:/r/m/3::/r/objects::/r/"
+	      "fill");
 	s.data = false; /* to unpack into */
 	check(&s, "overlay overlay index=off,workdir=/r/snapshots/70/work,"
 		  "upperdir=/r/snapshots/70/fs,lowerdir=/r/snapshots/12/fs:/r/m/3");
