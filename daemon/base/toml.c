@@ -325,7 +325,7 @@ static int keep_string(struct toml *t, struct toml_value *v)
 
 static int read_items(struct toml *t, struct buf *items, unsigned depth)
 {
-	struct toml_value v;
+	struct toml_value v = {0};
 	int r;
 
 	for (;;) {

@@ -166,7 +166,7 @@ int creds_find(const char *file, const char *host, struct arena *a, struct creds
 	auto_buf struct buf text = BUF_INIT;
 	const char *env = getenv("DOCKER_AUTH_CONFIG"), *path;
 	struct creds c = {0};
-	struct str helper;
+	struct str helper = {"", 0};
 	int r;
 
 	if (!file && env && *env && creds_parse(str_of(env), host, a, ret, &helper, NULL) == 0 &&

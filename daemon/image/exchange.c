@@ -99,11 +99,12 @@ static void tell_breaker(struct hop *h, int r, bool late)
 {
 	uint64_t now = loop_now_ns(h->x->all->loop);
 
-	if (h->got || (h->taken < 0 && h->taken != -EALREADY))
-		breaker_worked(h->peer); /* it did answer */
-	else if (late || h->unasked || wants_plain(h, r) || r == -ECANCELED || r == -ENOMEM)
+	bool answered = h->got || (h->taken < 0 && h->taken != -EALREADY);
+
+	if (!answered &&
+	    (late || h->unasked || wants_plain(h, r) || r == -ECANCELED || r == -ENOMEM))
 		breaker_unknown(h->peer);
-	else if (!is_failure(r, h->x->status))
+	else if (answered || !is_failure(r, h->x->status))
 		breaker_worked(h->peer);
 	else if (breaker_failed(h->peer, now)) {
 		h->x->all->stats.breaker_open++;

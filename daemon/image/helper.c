@@ -122,8 +122,8 @@ static int talk(const char *program, const char *host, unsigned timeout_ms, stru
 		int *ret_status)
 {
 	int64_t end = now_ms() + timeout_ms;
-	int in[2], pipe_fds[2], r, w;
-	pid_t pid;
+	int in[2] = {-1, -1}, pipe_fds[2] = {-1, -1}, r, w;
+	pid_t pid = 0;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) < 0)
 		return -errno;

@@ -87,7 +87,9 @@ static int set_url(struct hosts *hs, struct host *h, const struct host_entry *e,
 	h->no_port = u.port == 0;
 	if (!u.https && e->tls && u.port && u.port != 80)
 		h->https = h->fallback = true;
-	return h->authority && h->path ? 0 : no_memory(err);
+	if (!h->authority || !h->path)
+		return no_memory(err);
+	return 0;
 }
 
 /* The namespace itself. */
@@ -170,7 +172,10 @@ static int read_tls(struct hosts *hs, struct host *h, const struct host_entry *e
 /* dir NULL: without its files. */
 static int add_host(struct hosts *hs, const struct host_entry *e, const char *dir, struct err *err)
 {
-	struct host h = {.can = e->can ? e->can : HOST_ALL, .dial_timeout_ms = e->dial_timeout_ms};
+	struct host h = {.authority = "",
+			 .path = "",
+			 .can = e->can ? e->can : HOST_ALL,
+			 .dial_timeout_ms = e->dial_timeout_ms};
 	const char **headers;
 	int r;
 

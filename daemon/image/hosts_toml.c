@@ -45,7 +45,7 @@ int duration_parse(struct str s, unsigned *ret_ms)
 		return -EINVAL;
 	while (i < s.len) {
 		double v = 0, scale = 0, unit;
-		size_t start = i, digits = 0;
+		size_t start, digits = 0;
 
 		for (; i < s.len && (is_digit(s.p[i]) || (s.p[i] == '.' && scale == 0)); i++) {
 			if (s.p[i] == '.') {

@@ -45,7 +45,7 @@ static bool path_valid(struct str s)
 {
 	size_t i = 0;
 
-	if (s.len == 0 || s.len > REF_PATH_MAX || !is_lower(s.p[0]))
+	if (s.len == 0 || !is_lower(s.p[0]))
 		return false;
 	while (i < s.len) {
 		struct str rest = {s.p + i, s.len - i};
@@ -169,7 +169,8 @@ int ref_parse(struct str text, struct arena *a, struct ref *ret, struct err *err
 	if (str_eq(host, STR("index.docker.io")))
 		host = STR("docker.io");
 	hub = str_eq(host, STR("docker.io")) && !memchr(path.p, '/', path.len);
-	if (!host_valid(host) || !path_valid(path))
+	if (!host_valid(host) || !path_valid(path) ||
+	    path.len + (hub ? sizeof("library/") - 1 : 0) > REF_PATH_MAX)
 		goto bad;
 	if (!slash && path.len == 64 && is_hex(path))
 		goto bad; /* the id of an image */

@@ -42,8 +42,8 @@ enum fetch_class { FETCH_DEMAND, FETCH_PREDICTED, FETCH_BACKGROUND, FETCH_CLASSE
 
 /*
  * A manifest or index by digest. ref: a reference as containerd normalises it
- * ("docker.io/library/redis:7", "host:5000/a/b@sha256:…"); only host and repository count. The body
- * is verified against digest (by each host's answer; a host that lies is passed over).
+ * ("docker.io/library/redis:7", "host:5000/a/b@sha256:..."); only host and repository count. The
+ * body is verified against digest (by each host's answer; a host that lies is passed over).
  * -ENOENT, -EACCES (401, 403), -EBADMSG, -EFBIG (MANIFEST_MAX), -EAGAIN (429 beyond the retries),
  * -EINVAL (ref), and what http_run() answers. err says host, status and the registry's message.
  */

@@ -83,6 +83,22 @@ static void test_references(void **state)
 	}
 }
 
+/* "library/" counts for the length of the path. */
+static void test_long_references(void **state)
+{
+	char text[REF_PATH_MAX + 2];
+	struct ref r;
+
+	(void)state;
+	memset(text, 'a', sizeof(text));
+	text[REF_PATH_MAX - 8] = 0;
+	assert_int_equal(ref_parse(str_of(text), &arena, &r, NULL), 0);
+	assert_int_equal(strlen(r.repository), REF_PATH_MAX);
+	text[REF_PATH_MAX - 8] = 'a';
+	text[REF_PATH_MAX - 7] = 0;
+	assert_int_equal(ref_parse(str_of(text), &arena, &r, NULL), -EINVAL);
+}
+
 static const char *challenges(const char *text)
 {
 	static const char *const names[] = {"other", "basic", "bearer"};
@@ -521,13 +537,13 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_references),    cmocka_unit_test(test_challenges),
-		cmocka_unit_test(test_ranges),        cmocka_unit_test(test_retry_after),
-		cmocka_unit_test(test_messages),      cmocka_unit_test(test_links),
-		cmocka_unit_test(test_base64),        cmocka_unit_test(test_hosts_toml),
-		cmocka_unit_test(test_hosts_dirs),    cmocka_unit_test(test_durations),
-		cmocka_unit_test(test_docker_config), cmocka_unit_test(test_helpers),
-		cmocka_unit_test(test_token_answers),
+		cmocka_unit_test(test_references),  cmocka_unit_test(test_long_references),
+		cmocka_unit_test(test_challenges),  cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_retry_after), cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_links),       cmocka_unit_test(test_base64),
+		cmocka_unit_test(test_hosts_toml),  cmocka_unit_test(test_hosts_dirs),
+		cmocka_unit_test(test_durations),   cmocka_unit_test(test_docker_config),
+		cmocka_unit_test(test_helpers),     cmocka_unit_test(test_token_answers),
 	};
 
 	return cmocka_run_group_tests_name("registry_text", tests, set_up, tear_down);
