@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Fetches from a registry through image/registry.c, to standard output.
- * usage: registry_get HOSTS-DIRS|- DOCKER-CONFIG REF manifest|DIGEST-OF-BLOB OFF|tail LEN
+ * usage: registry_get HOSTS-DIRS|- DOCKER-CONFIG REF DIGEST-OF-BLOB OFF|tail LEN [twice]
+ *        (twice: once more for the background, over the same connections if it may)
  *        registry_get HOSTS-DIRS|- DOCKER-CONFIG REF manifest DIGEST
  */
 #include <stdio.h>
@@ -52,6 +53,9 @@ static may_suspend int blob(struct get *g)
 	q.off = strcmp(g->argv[5], "tail") == 0 ? BLOB_TAIL : strtoull(g->argv[5], NULL, 10);
 	q.len = strtoull(g->argv[6], NULL, 10);
 	r = registry_blob(g->r, &q, &answer, &g->err);
+	q.class = FETCH_BACKGROUND;
+	if (r == 0 && g->argv[7])
+		r = registry_blob(g->r, &q, &answer, &g->err);
 	fprintf(stderr, "host=%s status=%d size=%llu\n", answer.host_name, answer.status,
 		(unsigned long long)answer.blob_size);
 	return r;

@@ -103,4 +103,9 @@ same "$T/hosts" "$T/none.json" mirror.test
 grep -q "host=127.0.0.1:$tls " "$T/err" || fail "$(cat "$T/err")"
 refused -129 "$T/hosts" "$T/none.json" bad.test/a/b "$digest" 0 1
 same - "$T/none.json" 127.0.0.1:$tls # localhost: TLS, not verified
+grep -q 'GET /v2/a/b/blobs/.* HTTP/2.0" 206' "$T/log.tls" || fail "no HTTP/2"
+# What may be held does not share a connection of HTTP/2.
+"$get" "$T/hosts" "$T/none.json" tls.test/a/b "$digest" 0 1000 twice >"$T/out" 2>"$T/err" || fail "$(cat "$T/err")"
+cmp <(head -c 1000 "$T/blob"; head -c 1000 "$T/blob") "$T/out"
+tail -n 1 "$T/log.tls" | grep -q 'HTTP/1.1" 206 1000 ' || fail "background over HTTP/2: $(tail -n 1 "$T/log.tls")"
 echo "all bytes are the same"
