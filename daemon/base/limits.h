@@ -114,7 +114,8 @@
 #define MANIFEST_MAX                 MiB(4)
 #define REGISTRY_ERROR_BODY_MAX      KiB(4)
 #define REGISTRY_REQUESTS_MAX        32 /* at once, all hosts and classes */
-#define REGISTRY_BACKGROUND_MAX      3  /* of them for the background */
+#define REGISTRY_LARGE               KiB(512) /* a request of demand for which the background stands still */
+#define REGISTRY_BACKGROUND_MAX      3 /* of them for the background */
 #define REGISTRY_TRIES               5
 #define REGISTRY_REDIRECTS_MAX       10
 #define REGISTRY_HOSTS_MAX           32 /* mirrors of one namespace */
@@ -122,8 +123,9 @@
 #define REGISTRY_RETRY_AFTER_MAX_MS  30000
 #define CREDENTIAL_HELPER_TIMEOUT_MS 10000
 #define CREDENTIAL_HELPER_OUT_MAX    KiB(64)
-#define HTTP_READ_BUFFER             KiB(32) /* libcurl reads up to 100 of them in one turn */
-#define REF_MAX                      1024    /* bytes of a reference */
+#define HTTP_BACKGROUND_WINDOW       KiB(192) /* received ahead on a pausable request's socket */
+#define HTTP_READ_BUFFER             KiB(32)  /* libcurl reads up to 100 of them in one turn */
+#define REF_MAX                      1024     /* bytes of a reference */
 #define REF_PATH_MAX                 255
 #define REGISTRY_PREDICTED_MAX       8      /* of REGISTRY_REQUESTS_MAX, for prediction */
 #define REGISTRY_BYTES_A_SECOND      MiB(1) /* a large request gets so much more time */

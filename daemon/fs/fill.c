@@ -530,7 +530,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.read = op_read,
 };
 
-static void on_log(enum fuse_log_level level, const char *fmt, va_list ap)
+static printf_like(2, 0) void on_log(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[512];
 

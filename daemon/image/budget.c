@@ -24,16 +24,13 @@ static bool has_room(const struct budget *b, enum fetch_class class)
 	if (class == FETCH_PREDICTED)
 		return r[FETCH_PREDICTED] < REGISTRY_PREDICTED_MAX;
 	if (class == FETCH_BACKGROUND)
-		return r[FETCH_BACKGROUND] < REGISTRY_BACKGROUND_MAX && r[FETCH_DEMAND] == 0;
+		return r[FETCH_BACKGROUND] < REGISTRY_BACKGROUND_MAX && !b->large;
 	return true;
 }
 
 static void take(struct budget *b, enum fetch_class class)
 {
-	if (b->running[class]++ == 0 && class == FETCH_DEMAND) {
-		b->paused_since_ns = loop_now_ns(b->loop);
-		http_pause(b->http, true);
-	}
+	b->running[class]++;
 }
 
 /* Room that is free goes to those who wait, by their classes. */
@@ -71,15 +68,23 @@ may_suspend int budget_enter(struct budget *b, enum fetch_class class)
 void budget_leave(struct budget *b, enum fetch_class class)
 {
 	require(b->running[class] > 0);
-	if (--b->running[class] == 0 && class == FETCH_DEMAND) {
+	b->running[class]--;
+	hand_on(b);
+}
+
+void budget_large(struct budget *b, bool begins)
+{
+	if (begins && b->large++ == 0) {
+		b->paused_since_ns = loop_now_ns(b->loop);
+		http_pause(b->http, true);
+	} else if (!begins && --b->large == 0) {
 		b->paused_ns += loop_now_ns(b->loop) - b->paused_since_ns;
 		http_pause(b->http, false);
+		hand_on(b);
 	}
-	hand_on(b);
 }
 
 uint64_t budget_paused_ns(const struct budget *b)
 {
-	return b->paused_ns +
-	       (b->running[FETCH_DEMAND] ? loop_now_ns(b->loop) - b->paused_since_ns : 0);
+	return b->paused_ns + (b->large ? loop_now_ns(b->loop) - b->paused_since_ns : 0);
 }

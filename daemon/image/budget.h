@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How many requests run at once on this node, and who goes first. Background requests stand still
- * while demand is under way. Loop thread.
+ * while a large request of demand is under way; a small one waits for its round trip and not for
+ * the link, which the background keeps busy meanwhile. Loop thread.
  */
 #ifndef FIRSTLIGHT_IMAGE_BUDGET_H
 #define FIRSTLIGHT_IMAGE_BUDGET_H
@@ -16,6 +17,7 @@ struct budget {
 	struct loop *loop;
 	struct http *http;
 	unsigned running[FETCH_CLASSES], waiting[FETCH_CLASSES];
+	unsigned large; /* of demand, running */
 	struct waitq queue[FETCH_CLASSES];
 	uint64_t paused_ns, paused_since_ns; /* all pauses together; the present one */
 };
@@ -25,6 +27,9 @@ void budget_init(struct budget *b, struct loop *loop, struct http *http);
 /* Until there is room; -ECANCELED. */
 may_suspend int budget_enter(struct budget *b, enum fetch_class class);
 void budget_leave(struct budget *b, enum fetch_class class);
+
+/* Who is in it begins and ends to be a large one. */
+void budget_large(struct budget *b, bool begins);
 
 /* How long background requests have stood still so far. */
 uint64_t budget_paused_ns(const struct budget *b);

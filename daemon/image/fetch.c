@@ -138,6 +138,7 @@ static void flight_want(struct fetcher *f, struct flight *fl)
 	list_del(&fl->link);
 	list_push(&f->wanted, &fl->link);
 	loop_defer(f->loop, &f->dispatch);
+	fill_near(f, fl->layer, fl->index);
 }
 
 /* All sources have failed, but that may change: later, from the first one on. */

@@ -21,9 +21,11 @@ struct fill {
 	void *arg;
 	struct scope scope; /* its transfers */
 	struct task *task;
-	bool first; /* in the prioritised part; counted */
+	bool active; /* not in a pause */
+	bool first;  /* in the prioritised part; counted */
 	/* Of this pass. */
 	bool failed, stop;
+	uint32_t near; /* goes on from this chunk, where it was read on demand; UINT32_MAX = none */
 	uint32_t lacking; /* first chunk of what was not complete; UINT32_MAX = none */
 	unsigned started; /* transfers */
 	/* Where it is fetched from. */
@@ -53,6 +55,36 @@ static void set_first(struct fill *fl, bool first)
 	waitq_wake_all(&fl->f->quiet);
 }
 
+static struct fill *fill_find(struct fetcher *f, uint32_t layer)
+{
+	for (struct list *l = f->fills.next; l != &f->fills; l = l->next) {
+		struct fill *fl = container_of(l, struct fill, link);
+
+		if (fl->layer == layer)
+			return fl;
+	}
+	return NULL;
+}
+
+void fill_near(struct fetcher *f, uint32_t layer, uint32_t index)
+{
+	struct fill *fl = fill_find(f, layer);
+
+	if (fl)
+		fl->near = index;
+	if (f->hot != layer)
+		waitq_wake_all(&f->quiet);
+	f->hot = layer;
+}
+
+/* Is another layer to be filled first? A prioritised part goes before what is being read. */
+static bool other_first(const struct fill *fl)
+{
+	const struct fill *hot = fl->f->hot == fl->layer ? NULL : fill_find(fl->f, fl->f->hot);
+
+	return !fl->first && (fl->f->fills_first || (hot && hot->active));
+}
+
 /* Until a request of the background may start; ret_waited: it did not come at once. */
 may_suspend static int fill_gate(struct fill *fl, bool *ret_waited)
 {
@@ -60,8 +92,7 @@ may_suspend static int fill_gate(struct fill *fl, bool *ret_waited)
 	int r;
 
 	*ret_waited = false;
-	while (fetch_busy(f) || f->backgrounds >= REGISTRY_BACKGROUND_MAX ||
-	       (!fl->first && f->fills_first)) {
+	while (f->backgrounds >= REGISTRY_BACKGROUND_MAX || other_first(fl)) {
 		*ret_waited = true;
 		r = waitq_wait(&f->quiet);
 		if (r < 0)
@@ -86,7 +117,8 @@ static int fill_source(struct fill *fl)
 	return 0;
 }
 
-/* --- one request --------------------------------------------------------------------------------
+/* --- one request
+ * --------------------------------------------------------------------------------
  */
 
 /* Starts what plan has marked. */
@@ -156,7 +188,8 @@ may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_
 	return r;
 }
 
-/* --- one pass -----------------------------------------------------------------------------------
+/* --- one pass
+ * -----------------------------------------------------------------------------------
  */
 
 may_suspend static int fill_zeros(struct fill *fl, struct batch *b, uint32_t i, struct err *err)
@@ -202,30 +235,40 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *
 
 may_suspend static int fill_pass(struct fill *fl, uint32_t from, struct err *err)
 {
+	uint32_t i = from, at;
 	struct layer *l;
 	struct batch b;
 	bool waited;
 	int r = 0;
 
-	for (uint32_t i = from; r == 0 && !fl->stop;) {
-		l = layers_get(fl->f->layers, fl->layer);
-		if (!l || i >= l->info.chunks_n)
-			return l ? 0 : -ENOENT;
+	while (r == 0 && !fl->stop) {
 		r = fill_gate(fl, &waited);
+		l = layers_get(fl->f->layers, fl->layer);
+		if (l && fl->near >= l->info.chunks_n)
+			fl->near = UINT32_MAX;
+		if (!l || (i >= l->info.chunks_n && fl->near == UINT32_MAX))
+			return l ? r : -ENOENT;
+		at = fl->near == UINT32_MAX ? i : fl->near;
 		if (r == 0)
-			r = batch_read(fl->f, fl->layer, i, FETCH_NEIGHBOURS_MAX, &b, err);
+			r = batch_read(fl->f, fl->layer, at, FETCH_NEIGHBOURS_MAX, &b, err);
 		if (r != 0)
 			break;
 		l = layers_get(fl->f->layers, fl->layer);
 		set_first(fl, l && b.chunks[0].blob_off < l->info.prefetch_end);
 		r = fill_batch(fl, &b, err);
-		i += b.n;
+		if (at == i)
+			i += b.n;
+		else if (fl->near == at)
+			fl->near += b.n;
 		batch_free(fl->f, &b);
 	}
+	if (fl->lacking > i) /* what lies behind was not looked at */
+		fl->lacking = i;
 	return r;
 }
 
-/* --- one layer ----------------------------------------------------------------------------------
+/* --- one layer
+ * ----------------------------------------------------------------------------------
  */
 
 /* Whatever the pass has started has ended. */
@@ -264,7 +307,10 @@ may_suspend static int fill_run(struct fill *fl)
 		fl->failed = fl->stop = false;
 		fl->started = 0;
 		fl->lacking = UINT32_MAX;
+		fl->active = true;
 		passed = fill_pass(fl, from, &err);
+		fl->active = false;
+		waitq_wake_all(&fl->f->quiet);
 		r = fill_settle(fl);
 		if (r < 0 || passed == -ECANCELED)
 			return -ECANCELED;
@@ -273,7 +319,8 @@ may_suspend static int fill_run(struct fill *fl)
 		if (passed < 0) {
 			fl->failed = true;
 			if (fetch_may_log(fl->f, ~(uint64_t)fl->layer))
-				log_warn("background stopped for a while layer=%u error=\"%s\"",
+				log_warn("background stopped for a while layer=%u "
+					 "error=\"%s\"",
 					 fl->layer, err_text(&err, passed));
 		} else if (!fl->failed && fl->lacking == UINT32_MAX) {
 			return 0;
@@ -322,17 +369,6 @@ may_suspend static int fill_main(void *arg)
 	return 0;
 }
 
-static struct fill *fill_find(struct fetcher *f, uint32_t layer)
-{
-	for (struct list *l = f->fills.next; l != &f->fills; l = l->next) {
-		struct fill *fl = container_of(l, struct fill, link);
-
-		if (fl->layer == layer)
-			return fl;
-	}
-	return NULL;
-}
-
 int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32_t layer),
 	       void *arg, struct err *err)
 {
@@ -348,6 +384,7 @@ int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32
 		return err_set(err, -ENOMEM, "out of memory");
 	fl->f = f;
 	fl->layer = layer;
+	fl->near = UINT32_MAX;
 	fl->done = done;
 	fl->arg = arg;
 	scope_init(&fl->scope, f->loop);

@@ -52,6 +52,7 @@ struct fetcher {
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
+	uint32_t hot; /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
 	struct list room[2]; /* room_waiter.link: demand, background */
@@ -97,6 +98,10 @@ struct flight {
 	bool putting;         /* a zeros chunk: its task runs */
 	bool bad;             /* its bytes were wrong; the transfer has not ended yet */
 };
+
+/* fetch_fill.c: chunk `index` of the layer is wanted by a read: the rest of it goes first, from
+ * there. */
+void fill_near(struct fetcher *f, uint32_t layer, uint32_t index);
 
 /* --- fetch.c: flights ------------------------------------------------------------------------- */
 

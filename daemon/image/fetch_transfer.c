@@ -375,7 +375,13 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 				 .on_data = transfer_data,
 				 .arg = t};
 
-	return registry_blob(t->f->registry, &q, &t->answer, err);
+	uint64_t start = loop_now_ns(t->f->loop);
+	int r = registry_blob(t->f->registry, &q, &t->answer, err);
+
+	log_debug("transfer class=%d layer=%u off=%llu len=%llu chunks=%u ms=%llu", t->class,
+		  t->layer, (unsigned long long)q.off, (unsigned long long)q.len, t->flights_n,
+		  (unsigned long long)(loop_now_ns(t->f->loop) - start) / NS_PER_MS);
+	return r;
 }
 
 may_suspend static int transfer_fetch(struct transfer *t, struct err *err)

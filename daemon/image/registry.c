@@ -171,6 +171,7 @@ struct pull {
 	struct ref ref;
 	struct hosts *hosts;
 	enum fetch_class class;
+	bool large; /* of demand: the background waits */
 	uint32_t skip_hosts;
 	char what[32 + DIGEST_TEXT_SIZE];
 	uint64_t size;             /* bytes that are expected */
@@ -230,7 +231,11 @@ static may_suspend int try_once(struct pull *p, unsigned i, struct err *err)
 	p->progress = false;
 	p->host = i;
 	x.timeout_ms = time_left(p);
+	if (p->large)
+		budget_large(&r->budget, true);
 	e = p->attempt(p, &x, err);
+	if (p->large)
+		budget_large(&r->budget, false);
 	budget_leave(&r->budget, p->class);
 	p->status = x.status;
 	p->wait_ms = x.wait_ms;
@@ -503,6 +508,7 @@ int registry_blob(struct registry *r, const struct blob_request *q, struct blob_
 	p.attempt = blob_attempt;
 	p.arg = &part;
 	p.skip_hosts = q->skip_hosts;
+	p.large = q->class == FETCH_DEMAND && q->len >= REGISTRY_LARGE;
 	p.size = q->off == BLOB_TAIL ? q->len : q->off + q->len; /* Range may be ignored */
 	e = pull_run(&p, q->ref, err);
 	fill_answer(&p, &part, ret);

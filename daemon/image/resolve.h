@@ -31,7 +31,7 @@ struct resolve_query {
 
 /*
  * The layer, which the caller then uses (layer_unuse()). Not lazy, not to be had, or not within
- * RESOLVE_TIMEOUT_MS: -EOPNOTSUPP, -ENOENT, -EACCES, -EBADMSG, -ETIMEDOUT … with the cause in err:
+ * RESOLVE_TIMEOUT_MS: -EOPNOTSUPP, -ENOENT, -EACCES, -EBADMSG, -ETIMEDOUT, … with the cause:
  * it is for the ordinary path then. -ECANCELED.
  */
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,

@@ -7,11 +7,15 @@
 #include "net/http.h"
 
 #include <curl/curl.h>
+#include <limits.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "base/buf.h"
 #include "base/limits.h"
@@ -318,12 +322,23 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
+/* What a paused request has under way arrives all the same, in front of what is waited for. */
+static void set_window(struct run *r)
+{
+	int bytes = r->q->pausable ? (int)HTTP_BACKGROUND_WINDOW : INT_MAX / 2;
+	curl_socket_t fd = -1;
+
+	if (curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK && fd >= 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));
+}
+
 /* A connection is there, the request goes out now. */
 static int on_sent(void *arg, char *to, char *from, int to_port, int from_port)
 {
 	struct run *r = arg;
 
 	(void)to, (void)from, (void)to_port, (void)from_port;
+	set_window(r);
 	r->sent = true;
 	r->last_ns = loop_now_ns(r->http->loop);
 	return CURL_PREREQFUNC_OK;

@@ -103,7 +103,7 @@ start_client() {
 	stargz) start_stargz "$ADDRESS" ;;
 	firstlight)
 		registry_settings "$ADDRESS"
-		firstlightd_args+=(--log-level info)
+		firstlightd_args+=(--log-level ${COLD_LOG:-info})
 		start_firstlightd
 		;;
 	esac
