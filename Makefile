@@ -27,7 +27,8 @@ DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter
 DEPS_COLD := golang-github-containerd-stargz-snapshotter-dev
-DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils
+DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
+	stargz-snapshotter
 
 # --- flags ---------------------------------------------------------------------------------------
 PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make demo: a private registry, a private containerd and firstlightd in a temporary directory; a
-# container runs from an image that firstlight holds. Everything is gone afterwards.
+# container runs from an image that is not here yet. Everything is gone afterwards.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
+. "$(dirname "$0")/../../tests/e2e/lazy.sh"
 
 step() {
 	printf '\n\033[1m%s\033[0m\n' "$*"
@@ -22,18 +23,16 @@ brief() {
 
 step "Starting a registry, containerd and $SNAPSHOTTER in $T (DIR below)"
 need pgrep awk
-layout=$(cached_image small)
 start_registry
-push_image "$layout" demo/hello:1
-image=$REGISTRY/demo/hello:1
 [[ $SNAPSHOTTER != firstlight ]] || start_firstlightd
 start_containerd
-echo "ready; the image is $image"
+push_image "$(lazy_image small esgz)" demo/hello:1
+image=$REGISTRY/demo/hello:1
+echo "ready; the image, in the format eStargz, is $image"
 
-step "Pulling it with --snapshotter $SNAPSHOTTER"
-say_command "ctr image pull --plain-http --snapshotter $SNAPSHOTTER $image"
-pull_image "$image"
-tail -n 1 "$T/pull.out" | brief
+step "Pulling it: its tables of contents, no layer"
+say_command "ctr-remote image rpull --plain-http --snapshotter $SNAPSHOTTER $image"
+ctr_remote image rpull --plain-http --snapshotter "$SNAPSHOTTER" "$image" | tail -n 3 | brief
 
 step "Running a container on it"
 say_command "ctr run --rm --snapshotter $SNAPSHOTTER $image $NAME-hello"
