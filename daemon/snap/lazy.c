@@ -127,6 +127,7 @@ may_suspend static int lazy_commit(struct snaps *s, struct str ref, struct str p
 		layer_unuse(s->options.lazy.layers, layer);
 		return r;
 	}
+	require(sn);
 	sn->layer = layer->id;
 	sn->state = SNAP_CREATING;
 	snap_link(s, sn, p);

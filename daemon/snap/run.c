@@ -173,7 +173,7 @@ static int job_init(struct run_job *job, struct snaps *s, const struct snap *top
 	struct digest *ids;
 
 	job->n = run_length(top);
-	job->fds = malloc(job->n * sizeof(*job->fds));
+	job->fds = calloc(job->n, sizeof(*job->fds));
 	ids = calloc(job->n, 2 * sizeof(*ids));
 	if (!job->fds || !ids) {
 		free(ids);
