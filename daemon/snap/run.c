@@ -175,11 +175,12 @@ static int job_init(struct run_job *job, struct snaps *s, const struct snap *top
 	job->n = run_length(top);
 	job->fds = calloc(job->n, sizeof(*job->fds));
 	ids = calloc(job->n, 2 * sizeof(*ids));
+	for (size_t i = 0; job->fds && i < job->n; i++)
+		job->fds[i] = -1;
 	if (!job->fds || !ids) {
 		free(ids);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	memset(job->fds, 0xff, job->n * sizeof(*job->fds));
 	for (size_t i = job->n; i-- > 0; p = p->parent) {
 		struct layer *l = layers_get(layers, p->layer);
 		int fd = l ? layer_fd(layers, l, err)
