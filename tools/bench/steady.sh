@@ -11,20 +11,25 @@
 # FUSE mount, whose kernel side reads the complete file by passthrough.
 #
 # Options: --quick       2 rounds instead of 5
-#          --rounds N    --large MiB (256)    --files N (10000)
+#          --rounds N    --large MiB (256)    --files N (10000, a multiple of 100)
+#          --tests "..." --caches "..."  some of them
 # Every sample goes to $BUILD/bench/steady.jsonl.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
 . "$(dirname "$0")/../../tests/e2e/lazy.sh"
 
-rounds=5 large=256 files=10000 programs=200 seconds=1
+rounds=5 caches="hot cold" large=256 files=10000 programs=200 seconds=1
+tests="read-4k read-128k randread-4k randread-128k mmap-4k fuse-read-4k fuse-read-128k fuse-randread-4k find"
+tests+=" stat open slurp exec"
 while (($# > 0)); do
 	case $1 in
 	--quick) rounds=2 ;;
 	--rounds) rounds=$2; shift ;;
 	--large) large=$2; shift ;;
+	--tests) tests=$2; shift ;;
+	--caches) caches=$2; shift ;;
 	--files) files=$2; shift ;;
-	*) echo "usage: $0 [--quick] [--rounds N] [--large MIB] [--files N]" >&2; exit 2 ;;
+	*) echo "usage: $0 [--quick] [--rounds N] [--large MIB] [--files N] [--tests ...] [--caches ...]" >&2; exit 2 ;;
 	esac
 	shift
 done
@@ -36,11 +41,11 @@ make_tree() {
 	mkdir -p "$1"/bin "$1"/large "$1"/small
 	head -c $((large << 20)) /dev/urandom >"$1/large/plain"
 	head -c $((large << 20)) /dev/urandom >"$1/zz-fuse"
-	head -c $((files * 8704)) /dev/urandom >"$T/random"
-	while read -r i size; do
-		((i % 100)) || mkdir "$1/small/$((i / 100))"
-		head -c "$size" <&4 >"$1/small/$((i / 100))/$i"
-	done 4<"$T/random" < <(awk -v n="$files" 'BEGIN { for (i = 0; i < n; i++) print i, (i * 7919) % 15361 + 1024 }')
+	for ((i = 0; i < files / 100; i++)); do # a directory has files of one size
+		size=$(((i * 7919) % 15361 + 1024))
+		mkdir "$1/small/$i"
+		head -c $((size * 100)) /dev/urandom | split -b $size -a 3 - "$1/small/$i/file-"
+	done
 	gcc -O1 -nostdlib -static -ffreestanding -x c -o "$1/bin/0" - <<-C
 		void _start(void) { __asm__ volatile("syscall" : : "a"(60), "D"(0)); __builtin_unreachable(); }
 	C
@@ -48,7 +53,6 @@ make_tree() {
 		{ cat "$1/bin/0"; echo "$i"; } >"$1/bin/$i"
 		chmod 755 "$1/bin/$i"
 	done
-	rm "$T/random"
 }
 
 view_image() {
@@ -105,7 +109,7 @@ fio_of() {
 storm() {
 	local n=$4
 	[[ $2 == hot ]] || n=1
-	find "$3" -type f | grep -v /stargz.index.json >"$T/paths.all"
+	find "$3" -type f | grep -v /stargz.index.json | sort >"$T/paths.all"
 	[[ $2 == hot ]] || drop
 	"$BUILD/bench/storm" "$1" "$n" <"$T/paths.all"
 }
@@ -171,9 +175,8 @@ start_containerd
 make_tree "$T/tree"
 mount_both
 say "both are mounted, load $(cut -d ' ' -f 1 /proc/loadavg)"
-for cache in hot cold; do
-	for test in read-4k read-128k randread-4k randread-128k mmap-4k fuse-read-4k fuse-read-128k fuse-randread-4k \
-		find stat open slurp exec; do
+for cache in $caches; do
+	for test in $tests; do
 		one_test "$test" $cache
 	done
 done
