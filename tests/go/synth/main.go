@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// synth makes images of one eStargz layer and pushes them to a registry that speaks plain HTTP:
+// synth makes images in eStargz and pushes them to a registry that speaks plain HTTP:
 //
 //	synth -registry HOST:PORT -name REPOSITORY -images N -files M   NAME:0 to NAME:N-1; no content
 //	                                                                is in two of them
-//	synth -registry HOST:PORT -name REPOSITORY -tree DIRECTORY      NAME:0 holds what is in there
+//	synth -registry HOST:PORT -name REPOSITORY -tree DIRECTORY      NAME:0 holds what is in there,
+//	                                                                and a second layer with one file
 //
 // Streams are stored, not compressed. Whoever makes a million of small ones wants it fast.
 package main
@@ -107,7 +108,7 @@ func tree(t *tar.Writer, top string) error {
 }
 
 // layer makes a blob of the tar that fill writes.
-func layer(fill func(*tar.Writer) error) (blob []byte, toc, diffID digest.Digest, err error) {
+func layer(fill filler) (blob []byte, toc, diffID digest.Digest, err error) {
 	var out bytes.Buffer
 	z, err := gzip.NewWriterLevel(&out, gzip.NoCompression)
 	if err != nil {
@@ -130,24 +131,31 @@ func layer(fill func(*tar.Writer) error) (blob []byte, toc, diffID digest.Digest
 	return out.Bytes(), toc, digest.Digest(w.DiffID()), err
 }
 
-func push(to registry, tag string, fill func(*tar.Writer) error) error {
-	blob, toc, diffID, err := layer(fill)
-	if err != nil {
-		return err
-	}
-	config, err := json.Marshal(ocispec.Image{Created: &epoch, Architecture: "amd64", OS: "linux",
-		RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}}})
-	if err != nil {
-		return err
-	}
+type filler func(*tar.Writer) error
+
+// push makes an image of one layer for each filler.
+func push(to registry, tag string, fill ...filler) error {
+	root := ocispec.RootFS{Type: "layers"}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2},
-		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig},
-		Layers: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayerGzip,
-			Annotations: map[string]string{tocDigest: toc.String()}}}}
-	if err := to.pushBlob(config, &manifest.Config); err != nil {
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig}}
+	for _, f := range fill {
+		blob, toc, diffID, err := layer(f)
+		if err != nil {
+			return err
+		}
+		desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip,
+			Annotations: map[string]string{tocDigest: toc.String()}}
+		if err := to.pushBlob(blob, &desc); err != nil {
+			return err
+		}
+		root.DiffIDs = append(root.DiffIDs, diffID)
+		manifest.Layers = append(manifest.Layers, desc)
+	}
+	config, err := json.Marshal(ocispec.Image{Created: &epoch, Architecture: "amd64", OS: "linux", RootFS: root})
+	if err != nil {
 		return err
 	}
-	if err := to.pushBlob(blob, &manifest.Layers[0]); err != nil {
+	if err := to.pushBlob(config, &manifest.Config); err != nil {
 		return err
 	}
 	return to.pushManifest(tag, &manifest)
@@ -167,7 +175,8 @@ func main() {
 	}
 	var err error
 	if *top != "" {
-		err = push(to, "0", func(t *tar.Writer) error { return tree(t, *top) })
+		err = push(to, "0", func(t *tar.Writer) error { return tree(t, *top) },
+			func(t *tar.Writer) error { return header(t, "second-layer", tar.TypeReg, 0o644, 0, "") })
 	}
 	for i := 0; *top == "" && err == nil && i < *images; i++ {
 		err = push(to, fmt.Sprint(i), func(t *tar.Writer) error { return numbered(t, i, *files) })
