@@ -4,8 +4,8 @@
 # sudo make deps  install packages          sudo make demo   a container on a private containerd
 # make unit       tests that need no root   sudo make bench  benchmarks (BENCH_FLAGS=--quick)
 # make tidy       the house rules           sudo make bench-cold  cold starts over an emulated link
-# make install    DESTDIR= PREFIX=          make fuzz        fuzzers, FUZZ_SECONDS each
-# make clean
+# make install    DESTDIR= PREFIX=          sudo make bench-steady  what has arrived, against overlayfs
+# make clean                                make fuzz        fuzzers, FUZZ_SECONDS each
 #
 # V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
 # sanitizers into build-san; `make check SAN=address,undefined` tests that build.
@@ -25,8 +25,9 @@ DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-de
 	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
-	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter
-DEPS_COLD := golang-github-containerd-stargz-snapshotter-dev
+	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
+	golang-github-containerd-stargz-snapshotter-dev
+DEPS_STEADY := fio
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
 
@@ -61,7 +62,7 @@ GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
 
-.PHONY: all deps check unit tests demo bench bench-cold fuzz fuzz-build fuzz-short tidy install clean go FORCE
+.PHONY: all deps check unit tests demo bench bench-cold bench-steady fuzz fuzz-build fuzz-short tidy install clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -125,6 +126,12 @@ $(BUILD)/bench/link: tools/bench/link/main.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -D_GNU_SOURCE $(filter-out $(SANFLAGS),$(CFLAGS)) -o $@ $<
 
+# What tools/bench/steady.sh does to many files. It stands alone.
+$(BUILD)/bench/storm: tools/bench/storm.c
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -D_GNU_SOURCE $(filter-out $(SANFLAGS),$(CFLAGS)) -o $@ $<
+
 # --- tests ---------------------------------------------------------------------------------------
 tests: all $(UNIT) $(HELPERS) $(PRELOADS)
 
@@ -166,9 +173,14 @@ bench:
 	$(Q)BUILD=$(BUILD) tools/bench/snapshots.sh $(BENCH_FLAGS)
 
 bench-cold:
-	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_COLD)
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK)
 	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/link
 	$(Q)BUILD=$(BUILD) tools/bench/cold.sh $(BENCH_FLAGS)
+
+bench-steady:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_STEADY)
+	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/storm
+	$(Q)BUILD=$(BUILD) tools/bench/steady.sh $(BENCH_FLAGS)
 
 install: all
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight

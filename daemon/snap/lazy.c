@@ -241,6 +241,10 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 		return r;
 	if (ref_find(s, ref->value, p))
 		return err_set(err, -EEXIST, "layer " STR_FMT " is there", STR_ARG(ref->value));
+	/* Directories that a layer only implies have the attributes of those below, which its index
+	 * does not know; and containerd fetches what lies above a layer that it unpacks. */
+	if (p && !p->layer)
+		return err_set(err, -EOPNOTSUPP, "the layer below is not lazy");
 	r = resolve_layer(s->options.lazy.resolver, &q, &layer, err);
 	if (r < 0) {
 		log_info("layer is not lazy ref=" STR_FMT " image=" STR_FMT " cause=\"%s\"",

@@ -27,6 +27,7 @@ snaps commit layer full >>"$T/acks"
 kill -KILL "$keeper" "$(worker)"
 wait_until 5 not running "$keeper"
 rm -f "$SOCKET"
+umount -l "$ROOT/fill" || true # a dead keeper leaves it
 mv "$ROOT" "$T/good"
 DB=$ROOT/db
 
