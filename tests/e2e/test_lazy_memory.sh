@@ -6,14 +6,14 @@
 # the worker holds in memory, while the background works and afterwards, and what is mounted: one FUSE
 # for all and one EROFS an image.
 #
-# LAZY_MEMORY_IMAGES (20), LAZY_MEMORY_FILES (10000). The limit of 64 MiB is for 100 images; fewer have
+# LAZY_MEMORY_IMAGES (5), LAZY_MEMORY_FILES (10000). The limit of 64 MiB is for 100 images; fewer have
 # the same limit, less 128 KiB for each that is not there (an image's share must stay below that).
 # LAZY_MEMORY_SETTLE: seconds that the background has to fetch all (0: it is not waited for).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lazy.sh"
 
-IMAGES=${LAZY_MEMORY_IMAGES:-20}
+IMAGES=${LAZY_MEMORY_IMAGES:-5}
 FILES=${LAZY_MEMORY_FILES:-10000}
 SETTLE=${LAZY_MEMORY_SETTLE:-0}
 LIMIT_KB=$((65536 - (IMAGES < 100 ? 100 - IMAGES : 0) * 128))
