@@ -21,7 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	arena_init(&a, MiB(1));
 	if (record_decode(in, &a, &rec, &err) == 0) {
 		require(record_encode(&rec, &out) == 0);
-		require(out.len == size && memcmp(out.data, data, size) == 0);
+		/* One of an older version is written as one of this. */
+		require(data[0] != SNAPSHOT_RECORD_VERSION ||
+			(out.len == size && memcmp(out.data, data, size) == 0));
 	} else {
 		require(err.text[0]);
 	}

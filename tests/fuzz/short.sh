@@ -14,6 +14,7 @@ for f in build-fuzz/fuzz_*; do
 	corpus=tests/data/fuzz/$name
 	echo "fuzz $name"
 	"$f" -max_total_time="${FUZZ_SHORT:-15}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
-		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus")
+		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus") ||
+		exit 1 # libFuzzer's own code, 77, would be a skip
 done
 [ $found -gt 0 ] || { echo "no fuzzer was built"; exit 1; }
