@@ -316,7 +316,7 @@ static bool lazy_possible(const struct daemon *d)
 		why = "switched off in the settings";
 	else if (d->fds->fuse_fd < 0)
 		why = "no FUSE mount (the keeper says why)";
-	else if (!f->erofs_file && !f->erofs_loop)
+	else if (!(f->erofs_file && d->config->lazy.erofs_file) && !f->erofs_loop)
 		why = f->why_erofs_loop;
 	else if (!f->data_only)
 		why = f->why_data_only;
@@ -334,6 +334,7 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 						  .user_agent = "firstlight/" FIRSTLIGHT_VERSION};
 	const struct fill_options fill = {.fuse_fd = d->fds->fuse_fd,
 					  .state_fd = d->fds->fill_state_fd,
+					  .root_fd = l->root_fd,
 					  .passthrough = d->config->lazy.passthrough};
 	int r = http_new(d->loop, &l->http, err);
 
@@ -346,9 +347,6 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 				&l->fetcher, err);
 	if (r == 0)
 		r = fill_new(d->loop, l->objects, l->fetcher, &fill, &l->fill, err);
-	if (r == 0)
-		log_info("lazy layers passthrough=%d erofs_file=%d", fill_passthrough(l->fill),
-			 d->features.erofs_file && d->config->lazy.erofs_file);
 	return r;
 }
 

@@ -38,8 +38,4 @@ size_t challenges_parse(struct str text, struct arena *a, struct challenge *ret,
 /* What a body of an error says, for people: one line, in a; "" if nothing. */
 const char *error_message(struct str body, struct arena *a);
 
-/* The address of the first entry with rel="next" of a Link header (RFC 8288), as it stands there;
- * empty if there is none. */
-struct str link_next(struct str text);
-
 #endif

@@ -200,16 +200,3 @@ int codec_whole(enum codec codec, struct str in, uint64_t max, bool first_member
 			       (unsigned long long)max);
 	return r;
 }
-
-enum codec codec_sniff(struct str s)
-{
-	const uint8_t *p = (const uint8_t *)s.p;
-
-	if (s.len >= 2 && p[0] == 0x1f && p[1] == 0x8b)
-		return CODEC_GZIP;
-	if (s.len >= 4 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd && p[0] == 0x28)
-		return CODEC_ZSTD;
-	if (s.len >= 4 && (p[0] & 0xf0) == 0x50 && p[1] == 0x2a && p[2] == 0x4d && p[3] == 0x18)
-		return CODEC_ZSTD;
-	return CODEC_NONE;
-}

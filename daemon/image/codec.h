@@ -30,7 +30,4 @@ int codec_range(enum codec c, struct str in, uint64_t skip, uint64_t len, codec_
 int codec_whole(enum codec c, struct str in, uint64_t max, bool first_member, codec_sink *sink,
 		void *arg, struct err *err) must_check;
 
-/* By the first bytes (gzip 1f 8b, zstd 28 b5 2f fd or a skippable frame). */
-enum codec codec_sniff(struct str start);
-
 #endif

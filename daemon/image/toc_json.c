@@ -3,6 +3,7 @@
  * The JSON of a table of contents as it comes: one entry is held, no more. Keys are known exactly
  * as the writers write them; unknown ones are skipped.
  */
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -87,19 +88,18 @@ static struct str text_at(const struct toc_json *p, struct span s)
 static int on_xattr(struct toc_json *p, struct str base64)
 {
 	struct xattr_span *x = &p->xattrs[p->xattrs_n];
-	size_t n;
+	int r;
+	size_t from = p->text.len;
 
 	if (p->xattrs_n == XATTRS_MAX)
 		return fail(p, -EFBIG, "too many xattrs");
 	if (base64.len > 2 * JSON_TOKEN_MAX - p->text.len)
 		return fail(p, -EFBIG, "entry too long");
-	if (buf_reserve(&p->text, base64.len) < 0)
-		return -ENOMEM;
-	if (toc_base64(base64, p->text.data + p->text.len, &n) < 0)
-		return fail(p, -EINVAL, "xattr that is no base64");
+	r = base64_decode(base64, &p->text);
+	if (r < 0)
+		return r == -EINVAL ? fail(p, r, "xattr that is no base64") : r;
 	x->name = p->xattr_key;
-	x->value = (struct span){(uint32_t)p->text.len, (uint32_t)n};
-	p->text.len += n;
+	x->value = (struct span){(uint32_t)from, (uint32_t)(p->text.len - from)};
 	p->xattrs_n++;
 	return 0;
 }

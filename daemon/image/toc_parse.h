@@ -71,7 +71,5 @@ int toc_chunk(struct toc_target *t, const struct toc_entry *e, struct index_chun
 
 /* RFC 3339 with up to 9 digits of a fraction; -EINVAL. */
 int toc_time(struct str text, int64_t *ret_s, uint32_t *ret_ns) must_check;
-/* Standard alphabet with padding; out has room for s.len bytes. -EINVAL. */
-int toc_base64(struct str s, uint8_t *out, size_t *ret_n) must_check;
 
 #endif

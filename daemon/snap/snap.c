@@ -427,7 +427,6 @@ may_suspend int snaps_commit(struct snaps *s, struct str name, struct str key, s
 		free(to);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	to->holds_runs = false;
 	to->lower = !sn->parent; /* it was a bind mount, which leaves no trace either */
 	snap_link(s, to, p ? p : sn->parent);
 	sn->state = SNAP_CHANGING;

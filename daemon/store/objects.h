@@ -31,11 +31,8 @@ struct work;
 struct objects_options {
 	int root_fd;        /* ROOT; stays the caller's */
 	uint64_t boot;      /* of this boot; partial objects of another one start again */
-	uint64_t bytes_max; /* cap on what complete and partial objects take on disk; 0 = none */
-	/* Above the cap a content of that layer was deleted (its record stays, it is fetched again
-	 * on demand): the layer is not complete any more. May be NULL. */
-	void (*evicted)(void *arg, uint32_t layer);
-	void *arg;
+	uint64_t bytes_max; /* cap on what complete and partial objects take on disk; above it
+			       contents go, to be fetched again on demand; 0 = none */
 };
 
 may_suspend int objects_new(struct loop *loop, struct meta *meta, struct work *threads,

@@ -152,7 +152,6 @@ struct walk {
 	struct pick *picks;   /* 2 * OBJECTS_EVICT_CANDIDATES; NULL = none wanted */
 	size_t picks_n;
 	int64_t used_before_ns; /* of picks */
-	struct buf layers;      /* uint32_t: of what was evicted */
 };
 
 static int64_t time_ns(const struct timespec *t)
@@ -342,21 +341,6 @@ void evict_check(struct objects *o)
 		chore_kick(&o->evict);
 }
 
-/* Whose content it was. */
-static void note_layers(struct walk *w, const struct digest *key)
-{
-	auto_buf struct buf bytes = BUF_INIT;
-	struct object_record rec;
-
-	if (record_read(meta_kv(w->o->meta), key, &bytes, &rec, NULL) < 0)
-		return;
-	for (uint32_t i = 0; i < rec.sources_n; i++) {
-		uint32_t layer = object_record_source(&rec, i).layer;
-
-		(void)!buf_append(&w->layers, &layer, sizeof(layer));
-	}
-}
-
 static int evict_job(void *arg)
 {
 	struct walk *w = arg;
@@ -372,7 +356,6 @@ static int evict_job(void *arg)
 		    used_ns(&st) != w->picks[i].used_ns)
 			continue; /* used since */
 		remove_complete(o, &w->picks[i].key, true);
-		note_layers(w, &w->picks[i].key);
 		n++;
 	}
 	return n;
@@ -396,28 +379,6 @@ static void unused_only(struct walk *w)
 	w->picks_n = n;
 }
 
-static int layer_cmp(const void *a, const void *b)
-{
-	uint32_t p = *(const uint32_t *)a, q = *(const uint32_t *)b;
-
-	return p < q ? -1 : p > q;
-}
-
-static void tell_layers(struct walk *w)
-{
-	const struct objects_options *options = &w->o->options;
-	uint32_t *v = (uint32_t *)(void *)w->layers.data;
-	size_t n = w->layers.len / sizeof(*v);
-
-	if (n)
-		qsort(v, n, sizeof(*v), layer_cmp);
-	for (size_t i = 0; i < n; i++) {
-		if (options->evicted && (i == 0 || v[i] != v[i - 1]))
-			options->evicted(options->arg, v[i]);
-	}
-	buf_fini(&w->layers);
-}
-
 /* Answers how many went. */
 may_suspend static int evict_some(struct objects *o, struct pick *picks)
 {
@@ -432,9 +393,7 @@ may_suspend static int evict_some(struct objects *o, struct pick *picks)
 	if (r < 0 || task_cancelled())
 		return r;
 	unused_only(&w);
-	r = w.picks_n ? work_run(o->threads, evict_job, &w) : 0;
-	tell_layers(&w);
-	return r;
+	return w.picks_n ? work_run(o->threads, evict_job, &w) : 0;
 }
 
 may_suspend int evict_task(void *arg)

@@ -39,17 +39,9 @@ static __attribute__((unused)) void keep_open(struct kv *kv)
 static __attribute__((unused)) struct meta *meta;
 static __attribute__((unused)) struct work *threads;
 
-static __attribute__((unused)) unsigned evicted_n;
-static __attribute__((unused)) void evicted(void *arg, uint32_t layer)
-{
-	(void)arg;
-	assert_int_equal(layer, 1);
-	evicted_n++;
-}
-
 static __attribute__((unused)) struct objects *open_store(uint64_t boot, uint64_t bytes_max)
 {
-	struct objects_options options = {root_fd, boot, bytes_max, evicted, NULL};
+	struct objects_options options = {root_fd, boot, bytes_max};
 	struct err err = ERR_INIT;
 	struct objects *o;
 

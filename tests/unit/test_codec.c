@@ -193,24 +193,12 @@ static void test_window(void **state)
 			 -EBADMSG);
 }
 
-static void test_sniff(void **state)
-{
-	(void)state;
-	assert_int_equal(codec_sniff(all(&gz)), CODEC_GZIP);
-	assert_int_equal(codec_sniff(all(&zst)), CODEC_ZSTD);
-	assert_int_equal(codec_sniff(STR("\x5f\x2a\x4d\x18")), CODEC_ZSTD);
-	assert_int_equal(codec_sniff(STR("\x60\x2a\x4d\x18")), CODEC_NONE);
-	assert_int_equal(codec_sniff(STR("\x1f")), CODEC_NONE);
-	assert_int_equal(codec_sniff(STR("")), CODEC_NONE);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ranges),         cmocka_unit_test(test_cut_input),
 		cmocka_unit_test(test_ends_too_early), cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_sink_ends_it),   cmocka_unit_test(test_window),
-		cmocka_unit_test(test_sniff),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -193,16 +193,6 @@ static void test_messages(void **state)
 	assert_string_equal(error_message(STR("{\"errors\":null}"), &arena), "{\"errors\":null}");
 }
 
-static void test_links(void **state)
-{
-	(void)state;
-	assert_true(str_eq(link_next(STR("</a?b>; rel=\"next\"")), STR("/a?b")));
-	assert_true(str_eq(link_next(STR("<x>; rel=prev, <y>; a=b; rel=next")), STR("y")));
-	assert_int_equal(link_next(STR("<x>; rel=\"prev\"")).len, 0);
-	assert_int_equal(link_next(STR("<x")).len, 0);
-	assert_int_equal(link_next(STR("")).len, 0);
-}
-
 static void test_base64(void **state)
 {
 	static const struct {
@@ -537,13 +527,13 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_references),  cmocka_unit_test(test_long_references),
-		cmocka_unit_test(test_challenges),  cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_retry_after), cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_links),       cmocka_unit_test(test_base64),
-		cmocka_unit_test(test_hosts_toml),  cmocka_unit_test(test_hosts_dirs),
-		cmocka_unit_test(test_durations),   cmocka_unit_test(test_docker_config),
-		cmocka_unit_test(test_helpers),     cmocka_unit_test(test_token_answers),
+		cmocka_unit_test(test_references),    cmocka_unit_test(test_long_references),
+		cmocka_unit_test(test_challenges),    cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_retry_after),   cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_base64),        cmocka_unit_test(test_hosts_toml),
+		cmocka_unit_test(test_hosts_dirs),    cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_docker_config), cmocka_unit_test(test_helpers),
+		cmocka_unit_test(test_token_answers),
 	};
 
 	return cmocka_run_group_tests_name("registry_text", tests, set_up, tear_down);

@@ -503,67 +503,67 @@ static void test_containers_entries(void **state)
 
 #define FILE_OF(more) "{\"type\":\"reg\",\"name\":\"f\"," more "}"
 
+static const char *const hostile_entries[] = {
+	"5",
+	"[]",
+	"\"x\"",
+	"{}",
+	"{\"name\":\"a\"}",
+	"{\"type\":\"socket\",\"name\":\"a\"}",
+	"{\"type\":\"reg\",\"name\":5}",
+	"{\"type\":\"reg\",\"name\":[\"a\"]}",
+	"{\"type\":\"reg\",\"name\":\"a\\u0000b\"}",
+	"{\"type\":\"reg\",\"name\":\"d/.wh.\"}",
+	"{\"type\":\"reg\",\"name\":\"\"}",
+	"{\"type\":\"reg\",\"name\":\"..\"}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"uid\":-1}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"uid\":4294967295}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"uid\":4294967296}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"uid\":1e3}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"uid\":\"0\"}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"mode\":99999999999999999999}",
+	"{\"type\":\"char\",\"name\":\"a\",\"devMajor\":4096}",
+	"{\"type\":\"symlink\",\"name\":\"a\"}",
+	"{\"type\":\"hardlink\",\"name\":\"a\"}",
+	"{\"type\":\"hardlink\",\"name\":\"a\",\"linkName\":\"a\"}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"A\"}}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"AAA*\"}}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"A===\"}}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":5}}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":{}}}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":[]}",
+	"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"\":\"\"}}",
+	"{\"type\":\"reg\",\"name\":\"a\"},{\"type\":\"reg\",\"name\":\"a/b\"}",
+	/* chunks */
+	"{\"type\":\"chunk\",\"name\":\"a\",\"offset\":1,\"chunkSize\":1}",
+	"{\"type\":\"dir\",\"name\":\"a\"},{\"type\":\"chunk\",\"offset\":1}",
+	FILE_OF("\"size\":5,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9"),
+	FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"sha256:12\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"x\""),
+	FILE_OF("\"size\":5,\"offset\":65536,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9223372036854775807,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":6,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkOffset\":1,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":4,\"digest\":\"" D1 "\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"" D1 "\",\"chunkDigest\":\"" D2 "\""),
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":4,\"digest\":\"" D1
+		"\"") ",{\"type\":\"chunk\",\"offset\":10,\"chunkOffset\":4,\"chunkSize\":"
+		      "1}",
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":5,\"digest\":\"" D1
+		"\"") ",{\"type\":\"chunk\",\"offset\":10,\"chunkOffset\":5}",
+	FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":3,\"digest\":\"" D1
+		"\",\"chunkDigest\":\"" D2 "\"") ",{\"type\":\"chunk\",\"offset\":10,"
+						 "\"chunkOffset\":4,\"chunkSize\":1,"
+						 "\"chunkDigest\":\"" D2 "\"}",
+};
+
 static void test_hostile_entries(void **state)
 {
-	static const char *const all[] = {
-		"5",
-		"[]",
-		"\"x\"",
-		"{}",
-		"{\"name\":\"a\"}",
-		"{\"type\":\"socket\",\"name\":\"a\"}",
-		"{\"type\":\"reg\",\"name\":5}",
-		"{\"type\":\"reg\",\"name\":[\"a\"]}",
-		"{\"type\":\"reg\",\"name\":\"a\\u0000b\"}",
-		"{\"type\":\"reg\",\"name\":\"d/.wh.\"}",
-		"{\"type\":\"reg\",\"name\":\"\"}",
-		"{\"type\":\"reg\",\"name\":\"..\"}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"uid\":-1}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"uid\":4294967295}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"uid\":4294967296}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"uid\":1e3}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"uid\":\"0\"}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"mode\":99999999999999999999}",
-		"{\"type\":\"char\",\"name\":\"a\",\"devMajor\":4096}",
-		"{\"type\":\"symlink\",\"name\":\"a\"}",
-		"{\"type\":\"hardlink\",\"name\":\"a\"}",
-		"{\"type\":\"hardlink\",\"name\":\"a\",\"linkName\":\"a\"}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"A\"}}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"AAA*\"}}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":\"A===\"}}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":5}}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"user.a\":{}}}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":[]}",
-		"{\"type\":\"dir\",\"name\":\"a\",\"xattrs\":{\"\":\"\"}}",
-		"{\"type\":\"reg\",\"name\":\"a\"},{\"type\":\"reg\",\"name\":\"a/b\"}",
-		/* chunks */
-		"{\"type\":\"chunk\",\"name\":\"a\",\"offset\":1,\"chunkSize\":1}",
-		"{\"type\":\"dir\",\"name\":\"a\"},{\"type\":\"chunk\",\"offset\":1}",
-		FILE_OF("\"size\":5,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9"),
-		FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"sha256:12\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"x\""),
-		FILE_OF("\"size\":5,\"offset\":65536,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9223372036854775807,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":6,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkOffset\":1,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":4,\"digest\":\"" D1 "\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"digest\":\"" D1 "\",\"chunkDigest\":\"" D2 "\""),
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":4,\"digest\":\"" D1
-			"\"") ",{\"type\":\"chunk\",\"offset\":10,\"chunkOffset\":4,\"chunkSize\":"
-			      "1}",
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":5,\"digest\":\"" D1
-			"\"") ",{\"type\":\"chunk\",\"offset\":10,\"chunkOffset\":5}",
-		FILE_OF("\"size\":5,\"offset\":9,\"chunkSize\":3,\"digest\":\"" D1
-			"\",\"chunkDigest\":\"" D2 "\"") ",{\"type\":\"chunk\",\"offset\":10,"
-							 "\"chunkOffset\":4,\"chunkSize\":1,"
-							 "\"chunkDigest\":\"" D2 "\"}",
-	};
-
 	(void)state;
-	for (size_t i = 0; i < array_size(all); i++) {
+	for (size_t i = 0; i < array_size(hostile_entries); i++) {
 		for (enum toc_kind kind = TOC_ESTARGZ; kind <= TOC_CHUNKED_CONTAINERS; kind++)
-			refuses(kind, all[i]);
+			refuses(kind, hostile_entries[i]);
 	}
 	refuses(TOC_CHUNKED_CONTAINERS,
 		FILE_OF("\"size\":5,\"offset\":9,\"endOffset\":65537,\"digest\":\"" D1 "\""));
