@@ -36,9 +36,14 @@ kill_worker() {
 	sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
 }
 
+pull() {
+	lazypull "$SNAPSHOTTER" "$image" >/dev/null 2>&1
+}
+
 one_round() {
 	local i pids=() pid
-	lazypull "$SNAPSHOTTER" "$image" >/dev/null || fail "the image cannot be pulled"
+	# containerd needs a moment to find the last worker.
+	wait_until 30 pull || fail "the image cannot be pulled"
 	for ((i = 0; i < READERS; i++)); do
 		mkdir -p "$T/mnt-$i"
 		view_image "$SNAPSHOTTER" "$image" "$T/mnt-$i" || fail "no view"
@@ -55,7 +60,7 @@ one_round() {
 		LC_ALL=C sort -k2 "$T/read-$i" | cmp -s - "$T/wanted" || fail "reader $i has read something else"
 		view_image "$SNAPSHOTTER" -u "$T/mnt-$i"
 	done
-	ctr image rm --sync "$image" >/dev/null
+	wait_until 30 ctr image rm --sync "$image" >/dev/null || fail "the image cannot be removed"
 }
 
 need awk cmp
