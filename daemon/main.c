@@ -25,6 +25,7 @@
 #include "fs/mount.h"
 #include "image/fetch.h"
 #include "image/layer.h"
+#include "image/prefetch.h"
 #include "image/registry.h"
 #include "image/resolve.h"
 #include "keeper.h"
@@ -52,6 +53,7 @@ struct lazy {
 	struct registry *registry;
 	struct resolver *resolver;
 	struct fetcher *fetcher;
+	struct prefetcher *prefetcher;
 	struct fill *fill;
 };
 
@@ -251,6 +253,7 @@ may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 		.lazy = {.layers = d->lazy.layers,
 			 .resolver = d->lazy.resolver,
 			 .fetcher = d->lazy.fetcher,
+			 .prefetcher = d->lazy.prefetcher,
 			 .serve = d->lazy.fill != NULL,
 			 .erofs_file = d->features.erofs_file && d->config->lazy.erofs_file},
 	};
@@ -346,6 +349,9 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 		r = fetcher_new(d->loop, l->registry, l->layers, l->objects, l->fetch_threads,
 				&l->fetcher, err);
 	if (r == 0)
+		r = prefetcher_new(d->loop, l->resolver, l->objects, l->fetcher, l->threads,
+				   &l->prefetcher, err);
+	if (r == 0)
 		r = fill_new(d->loop, l->objects, l->fetcher, &fill, &l->fill, err);
 	return r;
 }
@@ -356,11 +362,13 @@ may_suspend static void lazy_stop(struct lazy *l)
 	if (l->layers)
 		layers_stop(l->layers);
 	fill_free(l->fill);
+	prefetcher_stop(l->prefetcher);
 	fetcher_free(l->fetcher);
 }
 
 may_suspend static void lazy_free(struct lazy *l)
 {
+	prefetcher_free(l->prefetcher);
 	resolver_free(l->resolver);
 	registry_free(l->registry);
 	http_free(l->http);

@@ -174,6 +174,7 @@
 #define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
 #define FETCH_CACHED_CHUNKS     256      /* of each */
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
+#define FETCH_FILL_DELAY_MS     1000     /* of the background: a start goes first */
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */
 #define FETCH_FILL_PAUSE_MAX_MS 300000   /* for the background */
@@ -187,6 +188,20 @@
 #define RESOLVE_TAIL_MAX   KiB(1024)
 #define RESOLVE_TAIL_SHARE 64    /* or that part of the blob */
 #define RESOLVE_TIMEOUT_MS 20000 /* then the layer takes the ordinary path */
+
+/* what a start will read */
+#define IMAGE_CONFIG_MAX    KiB(512) /* one image's config */
+#define COMMAND_WORDS_MAX   64
+#define ELF_NAME_MAX        256
+#define ELF_NEEDED_MAX      64
+#define ELF_PARTS_MAX       4
+#define LD_CACHE_MAX        MiB(1)
+#define PREFETCH_FILES_MAX  128      /* of one start */
+#define PREFETCH_BYTES_MAX  MiB(64)  /* of one start, before compression */
+#define PREFETCH_WHOLE_MAX  MiB(4)   /* of larger files only what the loader reads */
+#define PREFETCH_PATHS_MAX  KiB(16)  /* where one file may be */
+#define PREFETCH_STARTS_MAX 32       /* at once */
+#define PREFETCH_TIMEOUT_MS 10000    /* of one start */
 
 /* FUSE objects */
 #define FILL_TASKS_MAX       4096  /* requests that have a task; more wait in a list */

@@ -37,6 +37,9 @@ int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32
 /* Stops it; transfers of it are cancelled. */
 may_suspend void fetch_fill_stop(struct fetcher *f, uint32_t layer);
 
+/* While somebody holds it, the background starts nothing. Each hold is given up again. */
+void fetch_hold(struct fetcher *f, bool held);
+
 struct fetch_stats {
 	uint64_t chunks, bytes_blob, bytes_content; /* fetched; from blobs; after decompression */
 	uint64_t bad_chunks, failed_reads;

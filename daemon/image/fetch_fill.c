@@ -85,6 +85,13 @@ static bool other_first(const struct fill *fl)
 	return !fl->first && (fl->f->fills_first || (hot && hot->active));
 }
 
+void fetch_hold(struct fetcher *f, bool held)
+{
+	f->holds += held ? 1 : -1u;
+	if (!f->holds)
+		waitq_wake_all(&f->quiet);
+}
+
 /* Until a request of the background may start; ret_waited: it did not come at once. */
 may_suspend static int fill_gate(struct fill *fl, bool *ret_waited)
 {
@@ -92,7 +99,7 @@ may_suspend static int fill_gate(struct fill *fl, bool *ret_waited)
 	int r;
 
 	*ret_waited = false;
-	while (f->backgrounds >= REGISTRY_BACKGROUND_MAX || other_first(fl)) {
+	while (f->holds || f->backgrounds >= REGISTRY_BACKGROUND_MAX || other_first(fl)) {
 		*ret_waited = true;
 		r = waitq_wait(&f->quiet);
 		if (r < 0)
@@ -350,8 +357,10 @@ may_suspend static int fill_main(void *arg)
 	void (*done)(void *, uint32_t) = fl->done;
 	void *done_arg = fl->arg;
 	uint32_t layer = fl->layer;
-	int r = fill_slot(fl);
+	int r = task_sleep_ms(FETCH_FILL_DELAY_MS);
 
+	if (r == 0)
+		r = fill_slot(fl);
 	if (r == 0) {
 		f->fills_running++;
 		r = fill_run(fl);

@@ -52,6 +52,7 @@ struct fetcher {
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
+	unsigned holds;
 	uint32_t hot; /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */

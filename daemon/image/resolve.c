@@ -45,6 +45,10 @@ struct image {
 	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
 	int result; /* of the manifest */
 	struct err err;
+	struct digest config_digest;
+	uint64_t config_size;
+	struct buf config;
+	enum { CONFIG_COMING, CONFIG_HERE, CONFIG_FAILED } config_state;
 	struct list lookups; /* lookup.link */
 	size_t lookups_n;
 	unsigned busy; /* tasks and askers that hold it */
@@ -112,6 +116,7 @@ static void image_free(struct image *im)
 		free(l);
 	}
 	map_del(&im->r->images, &im->node);
+	buf_fini(&im->config);
 	free(im->ref);
 	free(im);
 }
@@ -450,6 +455,18 @@ static void hint_from(const struct json *descriptor, struct lookup *l)
 	l->hinted = l->media_type && l->position;
 }
 
+/* Which blob the config is; size 0: none that can be had. */
+static void note_config(struct image *im, const struct json *descriptor)
+{
+	const struct json *size = json_get(descriptor, "size");
+
+	im->config_size = 0;
+	if (digest_parse(json_text(descriptor, "digest"), &im->config_digest) == 0 && size &&
+	    size->type == JSON_INT && size->integer > 0 &&
+	    size->integer <= (int64_t)IMAGE_CONFIG_MAX)
+		im->config_size = (uint64_t)size->integer;
+}
+
 static int manifest_layers(struct image *im, struct str body)
 {
 	auto_arena struct arena a;
@@ -462,6 +479,7 @@ static int manifest_layers(struct image *im, struct str body)
 	r = json_tree(body, &a, &doc, &im->err);
 	if (r < 0)
 		return err_wrap(&im->err, r, "manifest");
+	note_config(im, json_get(doc, "config"));
 	layers = json_get(doc, "layers");
 	if (!layers || layers->type != JSON_LIST)
 		return err_set(&im->err, -EOPNOTSUPP, "the manifest has no layers");
@@ -479,6 +497,45 @@ static int manifest_layers(struct image *im, struct str body)
 	return 0;
 }
 
+static int config_data(void *arg, uint64_t off, const void *data, size_t n)
+{
+	struct image *im = arg;
+
+	if (off != im->config.len || n > im->config_size - off)
+		return -EPROTO;
+	return buf_append(&im->config, data, n);
+}
+
+may_suspend static int fetch_config(struct image *im)
+{
+	struct blob_request q = {.ref = str_of(im->ref),
+				 .digest = im->config_digest,
+				 .len = im->config_size,
+				 .class = FETCH_PREDICTED,
+				 .on_data = config_data,
+				 .arg = im};
+	struct blob_answer answer = {0};
+	struct digest d;
+	int r;
+
+	if (!im->config_size)
+		return -ENOENT;
+	r = registry_blob(im->r->registry, &q, &answer, NULL);
+	if (r < 0)
+		return r;
+	sha256(im->config.data, im->config.len, &d);
+	return digest_eq(&d, &im->config_digest) ? 0 : -EBADMSG;
+}
+
+may_suspend static void config_get(struct image *im)
+{
+	int r = im->state == MANIFEST_HERE ? fetch_config(im) : -ENOENT;
+
+	im->config_state = r < 0 ? CONFIG_FAILED : CONFIG_HERE;
+	if (r < 0)
+		buf_fini(&im->config);
+}
+
 may_suspend static int manifest_task(void *arg)
 {
 	struct image *im = arg;
@@ -486,14 +543,32 @@ may_suspend static int manifest_task(void *arg)
 	int r;
 
 	im->err = ERR_INIT;
+	im->config_state = CONFIG_COMING;
 	r = registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND, &body,
 			      &im->err);
 	if (r == 0)
 		r = manifest_layers(im, (struct str){(char *)body.data, body.len});
 	im->result = r;
 	im->state = r < 0 ? MANIFEST_FAILED : MANIFEST_HERE;
+	waitq_wake_all(&im->r->changed);
+	buf_fini(&body);
+	config_get(im);
 	image_leave(im);
 	return 0;
+}
+
+static int manifest_start(struct image *im)
+{
+	int r;
+
+	if (im->state != MANIFEST_UNASKED && im->state != MANIFEST_FAILED)
+		return 0;
+	r = scope_spawn(&im->r->scope, manifest_task, im, NULL);
+	if (r == 0) {
+		im->state = MANIFEST_COMING;
+		im->busy++;
+	}
+	return r;
 }
 
 /* --- asking -------------------------------------------------------------------------------------
@@ -546,12 +621,8 @@ static int start(struct image *im, const struct resolve_query *q, struct lookup 
 			look_ahead(im, q->layers);
 	} else if (l && l->hinted) {
 		r = lookup_start(l);
-	} else if (im->state == MANIFEST_UNASKED || im->state == MANIFEST_FAILED) {
-		r = scope_spawn(&im->r->scope, manifest_task, im, NULL);
-		if (r == 0) {
-			im->state = MANIFEST_COMING;
-			im->busy++;
-		}
+	} else {
+		r = manifest_start(im);
 	}
 	*ret = l;
 	return r < 0 ? err_errno(err, r, "look for the layer") : 0;
@@ -625,6 +696,36 @@ may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q,
 	}
 	if (e == 0)
 		e = answer(im, l, ret, err);
+	image_leave(im);
+	return e;
+}
+
+may_suspend int resolve_config(struct resolver *r, struct str ref, const struct digest *manifest,
+			       struct buf *ret, struct err *err)
+{
+	const struct resolve_query q = {.ref = ref, .has_manifest = true, .manifest = *manifest};
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	struct image *im;
+	int e = image_get(r, &q, &im, err);
+
+	if (e < 0)
+		return e;
+	im->busy++;
+	if (im->config_state == CONFIG_FAILED && im->state == MANIFEST_HERE)
+		im->state = MANIFEST_UNASKED;
+	e = manifest_start(im);
+	while (e == 0 && im->config_state == CONFIG_COMING) {
+		now = loop_now_ns(r->loop);
+		e = now >= until
+			    ? -ETIMEDOUT
+			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
+	}
+	if (e == 0 && im->config_state == CONFIG_FAILED)
+		e = im->state == MANIFEST_FAILED ? im->result : -ENOENT;
+	if (e == 0)
+		e = buf_append(ret, im->config.data, im->config.len);
+	if (e < 0)
+		err_errno(err, e, "config of image " STR_FMT, STR_ARG(ref));
 	image_leave(im);
 	return e;
 }

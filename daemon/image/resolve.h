@@ -37,4 +37,9 @@ struct resolve_query {
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
 			      struct err *err);
 
+/* The config of the image that a manifest describes, verified; by whatever reference it is known.
+ * -ENOENT and the like, -ETIMEDOUT (RESOLVE_TIMEOUT_MS), -ECANCELED. */
+may_suspend int resolve_config(struct resolver *r, struct str ref, const struct digest *manifest,
+			       struct buf *ret, struct err *err);
+
 #endif

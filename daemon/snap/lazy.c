@@ -7,10 +7,12 @@
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "image/fetch.h"
 #include "image/layer.h"
+#include "image/prefetch.h"
 #include "image/resolve.h"
 #include "snap/tree.h"
 
@@ -217,6 +219,59 @@ void lazy_unuse(struct snaps *s, uint32_t id)
 
 	if (l)
 		layer_unuse(s->options.lazy.layers, l);
+}
+
+struct mounted {
+	struct snaps *s;
+	char *dir;
+	struct str name;
+};
+
+/* Who asked for the layer named the image. */
+may_suspend static int mounted_task(void *arg)
+{
+	struct mounted *m = arg;
+	auto_buf struct buf value = BUF_INIT;
+	auto_arena struct arena a;
+	struct record rec;
+	struct resolve_query q;
+
+	arena_init(&a, LABELS_BYTES_MAX + KiB(64));
+	if (meta_get(m->s->meta, m->name, &value, NULL) == 0 &&
+	    record_decode((struct str){(char *)value.data, value.len}, &a, &rec, NULL) == 0 &&
+	    query_from(rec.labels, rec.labels_n, &q, NULL) == 0 && q.has_manifest)
+		prefetch_start(m->s->options.lazy.prefetcher, q.ref, &q.manifest, m->dir);
+	free(m->dir);
+	free(m);
+	return 0;
+}
+
+static bool all_complete(const struct snaps *s, const struct snap *top)
+{
+	for (const struct snap *p = top; p && p->layer; p = p->parent) {
+		const struct layer *l = layers_get(s->options.lazy.layers, p->layer);
+
+		if (!l || !l->complete)
+			return false;
+	}
+	return true;
+}
+
+void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir)
+{
+	struct mounted *m;
+
+	if (!s->options.lazy.prefetcher || all_complete(s, top))
+		return;
+	m = malloc(sizeof(*m) + snap_name(top).len);
+	if (!m)
+		return;
+	*m = (struct mounted){s, strdup(dir), {(char *)(m + 1), snap_name(top).len}};
+	memcpy(m + 1, snap_name(top).p, m->name.len);
+	if (!m->dir || scope_spawn(&s->scope, mounted_task, m, NULL) < 0) {
+		free(m->dir);
+		free(m);
+	}
 }
 
 /* --- the verb -----------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 {
 	struct run_job job = {.s = s, .id = top->id, .err = err};
 	struct run *run = top->run;
-	char name[NAME_BYTES];
+	char name[NAME_BYTES], image[4096], dir[4096];
 	int r = 0;
 
 	while (run->state == RUN_WORKING) {
@@ -233,6 +233,10 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	}
 	run->state = r < 0 ? RUN_UNKNOWN : RUN_MOUNTED;
 	waitq_wake_all(&s->runs_changed);
+	if (r == 0) {
+		paths(s, top->id, image, dir);
+		lazy_mounted(s, top, dir);
+	}
 	return r < 0 ? err_wrap(err, r, "metadata image") : 0;
 }
 

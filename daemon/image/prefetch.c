@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Starts that are foreseen. Owns a task for each start and one for each file of it; files are
+ * looked up in the mounted metadata image on threads, and read as a container would read them. Loop
+ * thread.
+ */
+#include "image/prefetch.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "image/command.h"
+#include "image/elf.h"
+#include "loop/io.h"
+#include "loop/loop.h"
+#include "loop/scope.h"
+#include "loop/work.h"
+
+#include "base/banned.h"
+
+#define PATH_BYTES   1024 /* a longer name is not followed */
+#define SCRIPT_BYTES 256  /* of its first line */
+#define REDIRECT     "trusted.overlay.redirect"
+
+struct prefetcher {
+	struct loop *loop;
+	struct resolver *resolver;
+	struct objects *objects;
+	struct fetcher *fetcher;
+	struct work *threads;
+	struct scope scope;
+	unsigned starts;
+};
+
+struct start {
+	struct prefetcher *p;
+	char *ref, *root;
+	struct digest manifest;
+	int root_fd;
+	struct scope scope;                   /* its files */
+	struct str path;                      /* $PATH */
+	uint64_t numbers[PREFETCH_FILES_MAX]; /* objects that were found */
+	size_t numbers_n, files;
+	uint64_t bytes;
+	char *cache; /* /etc/ld.so.cache; NULL = none */
+	size_t cache_n;
+	bool cache_done;
+	struct waitq changed;
+};
+
+/* One file that is looked for; the first of its paths that there is. */
+struct file {
+	struct start *s;
+	struct buf paths; /* NUL behind each */
+	enum { FILE_DATA, FILE_PROGRAM, FILE_LD_CACHE } kind;
+	char real[PATH_BYTES]; /* where it is, without links; empty = too long */
+	struct digest key;
+	struct object *obj;
+	uint64_t size;
+	struct elf elf;
+};
+
+/* --- on a thread --------------------------------------------------------------------------------
+ */
+
+static int open_in(int root_fd, const char *path)
+{
+	const struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+
+	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+}
+
+static void real_path(struct file *fi, const char *link)
+{
+	size_t root = strlen(fi->s->root);
+	char text[PATH_BYTES + 4096];
+	ssize_t n = readlink(link, text, sizeof(text) - 1);
+
+	fi->real[0] = '\0';
+	if (n < 0 || (size_t)n <= root || (size_t)n - root >= sizeof(fi->real) ||
+	    memcmp(text, fi->s->root, root) != 0 || text[root] != '/')
+		return;
+	text[n] = '\0';
+	memcpy(fi->real, text + root, (size_t)n - root + 1);
+}
+
+/* Is there a regular file with content? */
+static bool find_one(struct file *fi, const char *path)
+{
+	char link[32], redirect[4 + DIGEST_HEX_SIZE];
+	auto_close int fd = open_in(fi->s->root_fd, path);
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = getxattr(link, REDIRECT, redirect, sizeof(redirect));
+	if (n < 4 || redirect[0] != '/' || redirect[3] != '/' ||
+	    digest_parse_hex((struct str){redirect + 4, (size_t)n - 4}, &fi->key) < 0)
+		return false;
+	fi->size = (uint64_t)st.st_size;
+	real_path(fi, link);
+	return true;
+}
+
+static int find_job(void *arg)
+{
+	struct file *fi = arg;
+	const char *p = (const char *)fi->paths.data, *end = p + fi->paths.len;
+
+	for (; p < end; p += strlen(p) + 1) {
+		if (find_one(fi, p))
+			return 0;
+	}
+	return -ENOENT;
+}
+
+/* --- files --------------------------------------------------------------------------------------
+ */
+
+may_suspend static int file_task(void *arg);
+
+static struct file *file_new(struct start *s)
+{
+	struct file *fi = s->files < PREFETCH_FILES_MAX ? calloc(1, sizeof(*fi)) : NULL;
+
+	if (fi)
+		fi->s = s;
+	return fi;
+}
+
+static void file_free(struct file *fi)
+{
+	if (fi->obj)
+		object_unref(fi->s->p->objects, fi->obj);
+	buf_fini(&fi->paths);
+	free(fi);
+}
+
+static void file_path(struct file *fi, struct str dir, struct str name)
+{
+	if (fi->paths.len + dir.len + name.len + 2 > PREFETCH_PATHS_MAX ||
+	    memchr(name.p, '\0', name.len) || memchr(dir.p, '\0', dir.len))
+		return;
+	if (buf_printf(&fi->paths, STR_FMT "%s" STR_FMT, STR_ARG(dir), dir.len ? "/" : "",
+		       STR_ARG(name)) == 0 &&
+	    buf_append(&fi->paths, "", 1) < 0)
+		buf_fini(&fi->paths);
+}
+
+/* Takes it. */
+static void file_start(struct file *fi)
+{
+	if (!fi->paths.len || scope_spawn(&fi->s->scope, file_task, fi, NULL) < 0)
+		file_free(fi);
+	else
+		fi->s->files++;
+}
+
+/* In each of the directories of a list, ':' between. */
+static void file_dirs(struct file *fi, struct str dirs, struct str name)
+{
+	while (dirs.len) {
+		const char *colon = memchr(dirs.p, ':', dirs.len);
+		size_t n = colon ? (size_t)(colon - dirs.p) : dirs.len;
+
+		if (n && dirs.p[0] == '/')
+			file_path(fi, (struct str){dirs.p, n}, name);
+		n += colon != NULL;
+		dirs = (struct str){dirs.p + n, dirs.len - n};
+	}
+}
+
+/* A program by its name, or any file by its path. */
+static void want_word(struct start *s, struct str word)
+{
+	struct file *fi = file_new(s);
+
+	if (!fi)
+		return;
+	fi->kind = FILE_PROGRAM;
+	if (word.len && word.p[0] == '/')
+		file_path(fi, (struct str){0}, word);
+	else if (word.len && !memchr(word.p, '/', word.len))
+		file_dirs(fi, s->path, word);
+	file_start(fi);
+}
+
+static void want_path(struct start *s, const char *path, int kind)
+{
+	struct file *fi = file_new(s);
+
+	if (!fi)
+		return;
+	fi->kind = kind;
+	file_path(fi, (struct str){0}, str_of(path));
+	file_start(fi);
+}
+
+may_suspend static int file_read(void *arg, uint64_t off, void *buf, size_t n)
+{
+	struct file *fi = arg;
+	struct prefetcher *p = fi->s->p;
+	int r;
+
+	if (off > fi->size || n > fi->size - off)
+		return -ENOEXEC;
+	r = fetch_need(p->fetcher, fi->obj, off, n, NULL);
+	for (size_t done = 0; r == 0 && done < n;) {
+		ssize_t got = io_read(fi->obj->fd, (char *)buf + done, n - done, off + done, 0);
+
+		if (got <= 0)
+			r = got < 0 ? (int)got : -EIO;
+		else
+			done += (size_t)got;
+	}
+	return r;
+}
+
+/* The directory of fi, where a run path says so; "$ORIGIN" is how nearly all that have one begin.
+ */
+static void run_path(const struct file *fi, struct file *lib, struct str name)
+{
+	struct str rest = str_of(fi->elf.runpath), origin = {fi->real, 0};
+	const char *slash = strrchr(fi->real, '/');
+	char dir[2 * PATH_BYTES];
+
+	origin.len = slash ? (size_t)(slash - fi->real) : 0;
+	while (rest.len) {
+		const char *colon = memchr(rest.p, ':', rest.len);
+		struct str one = {rest.p, colon ? (size_t)(colon - rest.p) : rest.len};
+		size_t skip = str_starts(one, STR("$ORIGIN"))     ? 7
+			      : str_starts(one, STR("${ORIGIN}")) ? 9
+								  : 0;
+		int n = snprintf(dir, sizeof(dir), STR_FMT STR_FMT, skip ? (int)origin.len : 0,
+				 origin.p, (int)(one.len - skip), one.p + skip);
+
+		if (n > 0 && (size_t)n < sizeof(dir))
+			file_path(lib, (struct str){dir, (size_t)n}, name);
+		one.len += colon != NULL;
+		rest = (struct str){rest.p + one.len, rest.len - one.len};
+	}
+}
+
+static void want_library(struct file *fi, const char *name)
+{
+	struct start *s = fi->s;
+	struct file *lib = file_new(s);
+	const char *path;
+	uint32_t at = 0;
+
+	if (!lib)
+		return;
+	lib->kind = FILE_PROGRAM;
+	if (strchr(name, '/')) {
+		file_path(lib, (struct str){0}, str_of(name));
+	} else {
+		run_path(fi, lib, str_of(name));
+		while (s->cache && (path = ld_cache_find(s->cache, s->cache_n, name, &at)))
+			file_path(lib, (struct str){0}, str_of(path));
+		file_dirs(lib, STR("/lib:/usr/lib:/lib64:/usr/lib64:/usr/local/lib"), str_of(name));
+	}
+	file_start(lib);
+}
+
+/* "#!/usr/bin/env python3": a path, or words. */
+static void want_script(struct file *fi, char *line, size_t n)
+{
+	for (size_t i = 2; i < n && line[i] != '\n';) {
+		size_t from = i;
+
+		while (i < n && line[i] != ' ' && line[i] != '\t' && line[i] != '\n')
+			i++;
+		if (i < n && i > from && line[from] != '-') /* else cut short */
+			want_word(fi->s, (struct str){line + from, i - from});
+		while (i < n && (line[i] == ' ' || line[i] == '\t'))
+			i++;
+	}
+}
+
+/* What the loader reads of a large file, if there is room for it. */
+may_suspend static void read_parts(struct file *fi)
+{
+	for (size_t i = 0; i < fi->elf.parts_n; i++) {
+		const struct elf_range *e = &fi->elf.parts[i];
+
+		if (e->len > PREFETCH_BYTES_MAX - fi->s->bytes)
+			continue;
+		fi->s->bytes += e->len;
+		fetch_need(fi->s->p->fetcher, fi->obj, e->off, e->len, NULL);
+	}
+}
+
+may_suspend static void program(struct file *fi)
+{
+	const struct elf_file file = {file_read, fi};
+	struct start *s = fi->s;
+	char line[SCRIPT_BYTES];
+	size_t n = fi->size < sizeof(line) ? (size_t)fi->size : sizeof(line);
+
+	if (file_read(fi, 0, line, n) < 0)
+		return;
+	if (n > 2 && memcmp(line, "#!", 2) == 0) {
+		want_script(fi, line, n);
+		return;
+	}
+	if (elf_read(&file, &fi->elf) < 0)
+		return;
+	while (!s->cache_done) {
+		if (waitq_wait(&s->changed) < 0)
+			return;
+	}
+	if (fi->elf.interpreter[0])
+		want_path(s, fi->elf.interpreter, FILE_PROGRAM);
+	for (size_t i = 0; i < fi->elf.needed_n; i++)
+		want_library(fi, fi->elf.needed[i]);
+	if (fi->size > PREFETCH_WHOLE_MAX)
+		read_parts(fi);
+}
+
+may_suspend static void ld_cache(struct file *fi)
+{
+	char *data = fi->size <= LD_CACHE_MAX ? malloc(fi->size) : NULL;
+
+	if (data && file_read(fi, 0, data, fi->size) == 0) {
+		fi->s->cache = data;
+		fi->s->cache_n = fi->size;
+	} else {
+		free(data);
+	}
+}
+
+static bool is_new(struct start *s, uint64_t number)
+{
+	for (size_t i = 0; i < s->numbers_n; i++) {
+		if (s->numbers[i] == number)
+			return false;
+	}
+	if (s->numbers_n == PREFETCH_FILES_MAX)
+		return false;
+	s->numbers[s->numbers_n++] = number;
+	return true;
+}
+
+may_suspend static int file_open(struct file *fi)
+{
+	struct prefetcher *p = fi->s->p;
+	struct object_info info;
+	int r = work_run(p->threads, find_job, fi);
+
+	if (r == 0)
+		r = objects_find(p->objects, &fi->key, &info, NULL);
+	if (r == 0 && !is_new(fi->s, info.number))
+		r = -EEXIST;
+	return r < 0 ? r : objects_get(p->objects, info.number, &fi->obj, NULL);
+}
+
+may_suspend static int file_task(void *arg)
+{
+	struct file *fi = arg;
+	struct start *s = fi->s;
+
+	if (file_open(fi) == 0) {
+		if (fi->size <= PREFETCH_WHOLE_MAX && fi->size <= PREFETCH_BYTES_MAX - s->bytes) {
+			s->bytes += fi->size;
+			fetch_need(s->p->fetcher, fi->obj, 0, fi->size, NULL);
+		}
+		if (fi->kind == FILE_LD_CACHE)
+			ld_cache(fi);
+		else if (fi->kind == FILE_PROGRAM)
+			program(fi);
+	}
+	if (fi->kind == FILE_LD_CACHE) {
+		s->cache_done = true;
+		waitq_wake_all(&s->changed);
+	}
+	file_free(fi);
+	return 0;
+}
+
+/* --- a start ------------------------------------------------------------------------------------
+ */
+
+may_suspend static int want_command(struct start *s, struct arena *a, struct err *err)
+{
+	auto_buf struct buf config = BUF_INIT;
+	struct command c;
+	int r = resolve_config(s->p->resolver, str_of(s->ref), &s->manifest, &config, err);
+
+	if (r == 0)
+		r = command_parse((struct str){(char *)config.data, config.len}, a, &c, err);
+	if (r < 0)
+		return r;
+	s->path = c.path;
+	for (size_t i = 0; i < c.words_n; i++)
+		want_word(s, c.words[i]);
+	return 0;
+}
+
+/* Files that nearly every program reads. */
+static void want_usual(struct start *s)
+{
+	static const char *const usual[] = {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"};
+
+	want_path(s, "/etc/ld.so.cache", FILE_LD_CACHE);
+	s->cache_done = s->files == 0;
+	for (size_t i = 0; i < array_size(usual); i++)
+		want_path(s, usual[i], FILE_DATA);
+}
+
+may_suspend static int start_run(struct start *s, struct err *err)
+{
+	auto_arena struct arena a;
+	int r;
+
+	arena_init(&a, JSON_TREE_MAX);
+	want_usual(s);
+	r = want_command(s, &a, err);
+	if (scope_wait_ms(&s->scope, PREFETCH_TIMEOUT_MS) < 0)
+		scope_cancel(&s->scope);
+	scope_wait(&s->scope); /* words live in a */
+	return r;
+}
+
+static void start_free(struct start *s)
+{
+	if (s->root_fd >= 0)
+		close(s->root_fd);
+	free(s->cache);
+	free(s->ref);
+	free(s->root);
+	free(s);
+}
+
+may_suspend static int start_main(void *arg)
+{
+	struct start *s = arg;
+	struct prefetcher *p = s->p;
+	uint64_t begin = loop_now_ns(p->loop);
+	struct err err = ERR_INIT;
+	int r;
+
+	fetch_hold(p->fetcher, true);
+	scope_init(&s->scope, p->loop);
+	r = start_run(s, &err);
+	scope_fini(&s->scope);
+	fetch_hold(p->fetcher, false);
+	if (r < 0)
+		log_info("no command is known image=%s cause=\"%s\"", s->ref, err_text(&err, r));
+	log_debug("foreseen image=%s files=%zu bytes=%llu ms=%llu", s->ref, s->numbers_n,
+		  (unsigned long long)s->bytes,
+		  (unsigned long long)(loop_now_ns(p->loop) - begin) / 1000000);
+	start_free(s);
+	p->starts--;
+	return 0;
+}
+
+void prefetch_start(struct prefetcher *p, struct str ref, const struct digest *manifest,
+		    const char *root)
+{
+	struct start *s = p->starts < PREFETCH_STARTS_MAX ? calloc(1, sizeof(*s)) : NULL;
+
+	if (!s)
+		return;
+	s->p = p;
+	s->manifest = *manifest;
+	s->ref = strndup(ref.p, ref.len);
+	s->root = strdup(root);
+	s->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	waitq_init(&s->changed);
+	if (!s->ref || !s->root || s->root_fd < 0 ||
+	    scope_spawn(&p->scope, start_main, s, NULL) < 0)
+		start_free(s);
+	else
+		p->starts++;
+}
+
+/* --- life ---------------------------------------------------------------------------------------
+ */
+
+int prefetcher_new(struct loop *loop, struct resolver *resolver, struct objects *objects,
+		   struct fetcher *fetcher, struct work *threads, struct prefetcher **ret,
+		   struct err *err)
+{
+	struct prefetcher *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return err_set(err, -ENOMEM, "out of memory");
+	*p = (struct prefetcher){.loop = loop,
+				 .resolver = resolver,
+				 .objects = objects,
+				 .fetcher = fetcher,
+				 .threads = threads};
+	scope_init(&p->scope, loop);
+	*ret = p;
+	return 0;
+}
+
+may_suspend void prefetcher_stop(struct prefetcher *p)
+{
+	if (!p)
+		return;
+	scope_cancel(&p->scope);
+	scope_wait(&p->scope);
+}
+
+void prefetcher_free(struct prefetcher *p)
+{
+	if (!p)
+		return;
+	scope_fini(&p->scope);
+	free(p);
+}
