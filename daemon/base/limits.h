@@ -156,6 +156,8 @@
 /* fetching */
 #define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */
 #define FETCH_REQUEST_MAX       MiB(4)   /* one request of neighbours, unless one chunk is larger */
+#define FETCH_BUSY_REQUEST_MAX  MiB(1)   /* of the background, with demand since */
+#define FETCH_QUIET_MS          2000
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
@@ -163,6 +165,7 @@
 #define FETCH_WINDOW_START      KiB(256) /* read ahead of a demand, in the blob */
 #define FETCH_WINDOW_MIN        KiB(64)
 #define FETCH_NEAR              KiB(512) /* on its way and so near: waited for */
+#define FETCH_URGENT            MiB(2)   /* the same, of a background transfer that runs */
 #define FETCH_PARTS_MAX         1024     /* chunks in one request */
 #define FETCH_NEIGHBOURS_MAX    256      /* chunks behind a wanted one that are looked at */
 #define FETCH_NEED_CHUNKS       64       /* chunks that one read waits for at a time */
@@ -174,6 +177,7 @@
 #define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
 #define FETCH_CACHED_CHUNKS     256      /* of each */
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
+#define FETCH_NEAR_BACK         4        /* chunks of a read file that the background goes back */
 #define FETCH_FILL_DELAY_MS     1000     /* of the background: a start goes first */
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */
@@ -196,12 +200,13 @@
 #define ELF_NEEDED_MAX      64
 #define ELF_PARTS_MAX       4
 #define LD_CACHE_MAX        MiB(1)
-#define PREFETCH_FILES_MAX  128      /* of one start */
-#define PREFETCH_BYTES_MAX  MiB(64)  /* of one start, before compression */
+#define PREFETCH_FILES_MAX  256      /* of one start */
+#define PREFETCH_BYTES_MAX  MiB(128) /* of one start, before compression */
 #define PREFETCH_WHOLE_MAX  MiB(4)   /* of larger files only what the loader reads */
 #define PREFETCH_PATHS_MAX  KiB(16)  /* where one file may be */
 #define PREFETCH_STARTS_MAX 32       /* at once */
-#define PREFETCH_TIMEOUT_MS 10000    /* of one start */
+#define PREFETCH_TIMEOUT_MS 10000    /* of one start: then the background goes on */
+#define PREFETCH_FOLLOW_MS  30000    /* and then reads are followed for so long */
 
 /* FUSE objects */
 #define FILL_TASKS_MAX       4096  /* requests that have a task; more wait in a list */

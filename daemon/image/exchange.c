@@ -144,7 +144,8 @@ static may_suspend int send(struct hop *h, unsigned timeout_ms, struct err *err)
 				 .on_head = on_head,
 				 .on_body = on_body,
 				 .arg = h,
-				 .pausable = x->class == FETCH_BACKGROUND};
+				 .pausable = x->class == FETCH_BACKGROUND,
+				 .urgent = x->urgent};
 	const char **headers;
 	int r = auth_header(&h->use, &authorization, err);
 

@@ -137,8 +137,10 @@ static void flight_want(struct fetcher *f, struct flight *fl)
 {
 	list_del(&fl->link);
 	list_push(&f->wanted, &fl->link);
+	f->demand_ns = loop_now_ns(f->loop);
 	loop_defer(f->loop, &f->dispatch);
-	fill_near(f, fl->layer, fl->index);
+	fill_near(f, fl->layer, fl->index,
+		  fl->name.chunk < FETCH_NEAR_BACK ? fl->name.chunk : FETCH_NEAR_BACK);
 }
 
 /* All sources have failed, but that may change: later, from the first one on. */
@@ -326,6 +328,7 @@ struct need {
 	uint64_t pos, end, due_ns;
 	struct flight *flights[FETCH_NEED_CHUNKS];
 	size_t n;
+	bool waited;
 	struct err *err;
 };
 
@@ -420,6 +423,7 @@ may_suspend static int need_run(struct need *nd)
 		if (r == 0 && rounds++ == NEED_ROUNDS)
 			r = err_set(nd->err, -EIO, "object %" PRIu64 ": its chunks do not stay",
 				    nd->obj->number);
+		nd->waited = true;
 		if (r == 0)
 			r = need_wait(nd);
 		need_leave(nd);
@@ -461,6 +465,8 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 	}
 	if (!fetch_busy(f))
 		waitq_wake_all(&f->quiet);
+	if (r == 0 && off == 0 && nd.waited && f->watch)
+		f->watch(f->watch_arg, obj);
 	if (r == 0 || r == -ECANCELED)
 		return r;
 	f->stats.failed_reads++;
@@ -468,6 +474,12 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 		log_error("read failed object=%" PRIu64 " offset=%" PRIu64 " error=\"%s\"",
 			  obj->number, off, err_text(nd.err, r));
 	return r;
+}
+
+void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg)
+{
+	f->watch = fn;
+	f->watch_arg = arg;
 }
 
 /* --- life ---------------------------------------------------------------------------------------

@@ -40,6 +40,10 @@ may_suspend void fetch_fill_stop(struct fetcher *f, uint32_t layer);
 /* While somebody holds it, the background starts nothing. Each hold is given up again. */
 void fetch_hold(struct fetcher *f, bool held);
 
+/* fn is called after each read from the start of a content that had to wait for it; it must not
+ * suspend. NULL = nobody. */
+void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg);
+
 struct fetch_stats {
 	uint64_t chunks, bytes_blob, bytes_content; /* fetched; from blobs; after decompression */
 	uint64_t bad_chunks, failed_reads;

@@ -66,12 +66,12 @@ static struct fill *fill_find(struct fetcher *f, uint32_t layer)
 	return NULL;
 }
 
-void fill_near(struct fetcher *f, uint32_t layer, uint32_t index)
+void fill_near(struct fetcher *f, uint32_t layer, uint32_t index, uint32_t back)
 {
 	struct fill *fl = fill_find(f, layer);
 
 	if (fl)
-		fl->near = index;
+		fl->near = index - back;
 	if (f->hot != layer)
 		waitq_wake_all(&f->quiet);
 	f->hot = layer;
@@ -173,6 +173,14 @@ static size_t drop_taken(struct plan_chunk *plan, size_t n)
 	return left;
 }
 
+/* While reads wait now and then, the background must be able to turn to where they are. */
+static uint64_t request_max(const struct fetcher *f)
+{
+	bool quiet = loop_now_ns(f->loop) - f->demand_ns > FETCH_QUIET_MS * NS_PER_MS;
+
+	return quiet ? FETCH_REQUEST_MAX : FETCH_BUSY_REQUEST_MAX;
+}
+
 may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_chunk *plan,
 				  size_t n, struct err *err)
 {
@@ -182,7 +190,7 @@ may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_
 	while (n && r == 0 && !fl->stop) {
 		bool waited = true;
 
-		plan_request(plan, n, 0, 0);
+		plan_request(plan, n, 0, 0, request_max(fl->f));
 		while (r == 0 && waited) {
 			r = fill_gate(fl, &waited);
 			if (r == 0 && waited)

@@ -53,6 +53,7 @@ struct fetcher {
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
 	unsigned holds;
+	uint64_t demand_ns; /* when a read last had to wait */
 	uint32_t hot; /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
@@ -62,6 +63,8 @@ struct fetcher {
 	struct log_slot logged[FETCH_SLOTS];
 	struct recent recent[FETCH_RECENT]; /* by the key's first bytes */
 	uint64_t turn;                      /* counts them */
+	void (*watch)(void *arg, struct object *obj);
+	void *watch_arg;
 	struct fetch_stats stats;
 };
 
@@ -101,8 +104,8 @@ struct flight {
 };
 
 /* fetch_fill.c: chunk `index` of the layer is wanted by a read: the rest of it goes first, from
- * there. */
-void fill_near(struct fetcher *f, uint32_t layer, uint32_t index);
+ * there, or from the chunks of the same file before it. */
+void fill_near(struct fetcher *f, uint32_t layer, uint32_t index, uint32_t back);
 
 /* --- fetch.c: flights ------------------------------------------------------------------------- */
 
@@ -211,6 +214,7 @@ struct transfer {
 	enum codec codec;
 	char *ref; /* for the registry */
 	uint32_t skip_hosts;
+	bool urgent;             /* of the background: a read waits for it now */
 	bool alone;              /* a second try: nothing comes along */
 	struct flight **flights; /* NULL: taken away by somebody in a hurry */
 	uint32_t flights_n, flights_cap;

@@ -45,6 +45,7 @@ void plan_sort(struct plan_chunk *c, size_t n)
 /* What is taken so far. */
 struct span {
 	uint64_t lo, hi;
+	uint64_t max;
 	uint64_t bytes;    /* of all streams: more than hi - lo when they overlap */
 	uint64_t want_end; /* of the last wanted chunk */
 	size_t first, last, n;
@@ -73,8 +74,7 @@ static bool span_fits(const struct span *s, const struct plan_chunk *c, uint64_t
 {
 	uint64_t lo = min_u64(s->lo, c->off), hi = max_u64(s->hi, chunk_end(c));
 
-	return s->n < FETCH_PARTS_MAX && hi - lo <= FETCH_REQUEST_MAX &&
-	       s->bytes + more <= FETCH_REQUEST_MAX;
+	return s->n < FETCH_PARTS_MAX && hi - lo <= s->max && s->bytes + more <= s->max;
 }
 
 static void span_take(struct span *s, struct plan_chunk *c, uint64_t more)
@@ -122,11 +122,12 @@ static void go_right(struct span *s, struct plan_chunk *c, size_t n, uint64_t ah
 	}
 }
 
-void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead)
+void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, uint64_t max)
 {
 	struct span s = {.lo = c[seed].off,
 			 .hi = chunk_end(&c[seed]),
 			 .want_end = chunk_end(&c[seed]),
+			 .max = max,
 			 .first = seed,
 			 .last = seed};
 

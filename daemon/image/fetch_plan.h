@@ -25,10 +25,10 @@ void plan_sort(struct plan_chunk *c, size_t n);
 /*
  * Marks what goes into one request with c[seed] (ordered by place, seed is wanted): wanted chunks
  * with at most FETCH_GAP_MAX between them, and others that end within `ahead` bytes of the last
- * wanted one; all together at most FETCH_REQUEST_MAX, unless the seed alone is more. Chunks that
+ * wanted one; all together at most max bytes, unless the seed alone is more. Chunks that
  * overlap in one stream's output are never taken together.
  */
-void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead);
+void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, uint64_t max);
 
 /*
  * How far ahead to read in one layer. What requests brought unasked is remembered for the last few;

@@ -165,9 +165,16 @@ bool transfer_overtake(struct flight *fl)
 
 	if (p && p->state != PIECE_COMING)
 		return false;
-	/* The background stands still while there is demand: it is not waited for. */
 	if (t->class == FETCH_DEMAND && (!p || p->off + p->len <= t->pos + FETCH_NEAR))
 		return false;
+	/* The background may stand still while there is demand: what has come near is made to run,
+	 * else it is not waited for. */
+	if (t->class == FETCH_BACKGROUND && p && t->pos > t->off &&
+	    p->off + p->len <= t->pos + FETCH_URGENT) {
+		t->urgent = true;
+		registry_urgent(t->f->registry);
+		return false;
+	}
 	t->flights[fl->slot] = NULL;
 	fl->in = NULL;
 	if (p && piece_empty(t, p))
@@ -316,7 +323,7 @@ static void add_neighbours(struct transfer *t, const struct batch *b, struct pla
 		seed++;
 	if (seed == n)
 		return;
-	plan_request(plan, n, seed, window);
+	plan_request(plan, n, seed, window, FETCH_REQUEST_MAX);
 	for (size_t i = 0; i < n && t->flights_n < t->flights_cap; i++) {
 		struct flight *fl;
 
@@ -373,7 +380,8 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 				 .class = t->class,
 				 .skip_hosts = t->skip_hosts,
 				 .on_data = transfer_data,
-				 .arg = t};
+				 .arg = t,
+				 .urgent = &t->urgent};
 
 	uint64_t start = loop_now_ns(t->f->loop);
 	int r = registry_blob(t->f->registry, &q, &t->answer, err);
@@ -488,7 +496,7 @@ static struct transfer *group_transfer(struct fetcher *f, struct group *g, struc
 
 	while (g->plan[seed].ref != 0)
 		seed++;
-	plan_request(g->plan, g->n, seed, 0);
+	plan_request(g->plan, g->n, seed, 0, FETCH_REQUEST_MAX);
 	t = transfer_new(f, fl->layer, fl->ref, FETCH_PARTS_MAX + FETCH_NEIGHBOURS_MAX, err);
 	if (!t)
 		return NULL;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -38,11 +39,16 @@ struct prefetcher {
 	struct fetcher *fetcher;
 	struct work *threads;
 	struct scope scope;
+	struct list alive; /* start.link */
 	unsigned starts;
 };
 
 struct start {
+	struct list link; /* in prefetcher.alive */
 	struct prefetcher *p;
+	uint32_t *layers;
+	size_t layers_n;
+	struct arena arena; /* of its words */
 	char *ref, *root;
 	struct digest manifest;
 	int root_fd;
@@ -162,7 +168,7 @@ static void file_path(struct file *fi, struct str dir, struct str name)
 /* Takes it. */
 static void file_start(struct file *fi)
 {
-	if (!fi->paths.len || scope_spawn(&fi->s->scope, file_task, fi, NULL) < 0)
+	if ((!fi->paths.len && !fi->obj) || scope_spawn(&fi->s->scope, file_task, fi, NULL) < 0)
 		file_free(fi);
 	else
 		fi->s->files++;
@@ -236,7 +242,7 @@ static void run_path(const struct file *fi, struct file *lib, struct str name)
 	const char *slash = strrchr(fi->real, '/');
 	char dir[2 * PATH_BYTES];
 
-	origin.len = slash ? (size_t)(slash - fi->real) : 0;
+	origin.len = slash ? (size_t)(slash - fi->real) : 0; /* 0: not known */
 	while (rest.len) {
 		const char *colon = memchr(rest.p, ':', rest.len);
 		struct str one = {rest.p, colon ? (size_t)(colon - rest.p) : rest.len};
@@ -246,7 +252,7 @@ static void run_path(const struct file *fi, struct file *lib, struct str name)
 		int n = snprintf(dir, sizeof(dir), STR_FMT STR_FMT, skip ? (int)origin.len : 0,
 				 origin.p, (int)(one.len - skip), one.p + skip);
 
-		if (n > 0 && (size_t)n < sizeof(dir))
+		if (n > 0 && (size_t)n < sizeof(dir) && (!skip || origin.len))
 			file_path(lib, (struct str){dir, (size_t)n}, name);
 		one.len += colon != NULL;
 		rest = (struct str){rest.p + one.len, rest.len - one.len};
@@ -357,8 +363,11 @@ may_suspend static int file_open(struct file *fi)
 {
 	struct prefetcher *p = fi->s->p;
 	struct object_info info;
-	int r = work_run(p->threads, find_job, fi);
+	int r;
 
+	if (fi->obj)
+		return 0;
+	r = work_run(p->threads, find_job, fi);
 	if (r == 0)
 		r = objects_find(p->objects, &fi->key, &info, NULL);
 	if (r == 0 && !is_new(fi->s, info.number))
@@ -392,14 +401,15 @@ may_suspend static int file_task(void *arg)
 /* --- a start ------------------------------------------------------------------------------------
  */
 
-may_suspend static int want_command(struct start *s, struct arena *a, struct err *err)
+may_suspend static int want_command(struct start *s, struct err *err)
 {
 	auto_buf struct buf config = BUF_INIT;
 	struct command c;
 	int r = resolve_config(s->p->resolver, str_of(s->ref), &s->manifest, &config, err);
 
 	if (r == 0)
-		r = command_parse((struct str){(char *)config.data, config.len}, a, &c, err);
+		r = command_parse((struct str){(char *)config.data, config.len}, &s->arena, &c,
+				  err);
 	if (r < 0)
 		return r;
 	s->path = c.path;
@@ -419,17 +429,20 @@ static void want_usual(struct start *s)
 		want_path(s, usual[i], FILE_DATA);
 }
 
+/* What is foreseen; then, for a while, what follows from what is read. */
 may_suspend static int start_run(struct start *s, struct err *err)
 {
-	auto_arena struct arena a;
+	struct fetcher *f = s->p->fetcher;
 	int r;
 
-	arena_init(&a, JSON_TREE_MAX);
+	fetch_hold(f, true);
 	want_usual(s);
-	r = want_command(s, &a, err);
-	if (scope_wait_ms(&s->scope, PREFETCH_TIMEOUT_MS) < 0)
-		scope_cancel(&s->scope);
-	scope_wait(&s->scope); /* words live in a */
+	r = want_command(s, err);
+	if (scope_wait_ms(&s->scope, PREFETCH_TIMEOUT_MS) == 0)
+		log_debug("foreseen image=%s files=%zu bytes=%llu", s->ref, s->numbers_n,
+			  (unsigned long long)s->bytes);
+	fetch_hold(f, false);
+	task_sleep_ms(PREFETCH_FOLLOW_MS);
 	return r;
 }
 
@@ -437,6 +450,8 @@ static void start_free(struct start *s)
 {
 	if (s->root_fd >= 0)
 		close(s->root_fd);
+	arena_fini(&s->arena);
+	free(s->layers);
 	free(s->cache);
 	free(s->ref);
 	free(s->root);
@@ -447,43 +462,104 @@ may_suspend static int start_main(void *arg)
 {
 	struct start *s = arg;
 	struct prefetcher *p = s->p;
-	uint64_t begin = loop_now_ns(p->loop);
 	struct err err = ERR_INIT;
-	int r;
+	int r = start_run(s, &err);
 
-	fetch_hold(p->fetcher, true);
-	scope_init(&s->scope, p->loop);
-	r = start_run(s, &err);
+	list_del(&s->link);
+	scope_cancel(&s->scope);
+	scope_wait(&s->scope);
 	scope_fini(&s->scope);
-	fetch_hold(p->fetcher, false);
-	if (r < 0)
-		log_info("no command is known image=%s cause=\"%s\"", s->ref, err_text(&err, r));
-	log_debug("foreseen image=%s files=%zu bytes=%llu ms=%llu", s->ref, s->numbers_n,
-		  (unsigned long long)s->bytes,
-		  (unsigned long long)(loop_now_ns(p->loop) - begin) / 1000000);
+	if (r < 0 && r != -ECANCELED)
+		log_info("the command is not known image=%s cause=\"%s\"", s->ref,
+			 err_text(&err, r));
 	start_free(s);
 	p->starts--;
 	return 0;
 }
 
-void prefetch_start(struct prefetcher *p, struct str ref, const struct digest *manifest,
-		    const char *root)
+static struct start *start_new(struct prefetcher *p, const struct prefetch_tree *t)
 {
 	struct start *s = p->starts < PREFETCH_STARTS_MAX ? calloc(1, sizeof(*s)) : NULL;
 
 	if (!s)
-		return;
+		return NULL;
 	s->p = p;
-	s->manifest = *manifest;
-	s->ref = strndup(ref.p, ref.len);
-	s->root = strdup(root);
-	s->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	s->manifest = t->manifest;
+	s->ref = strndup(t->ref.p, t->ref.len);
+	s->root = strdup(t->root);
+	s->layers = calloc(t->layers_n, sizeof(*s->layers));
+	s->root_fd = open(t->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	arena_init(&s->arena, JSON_TREE_MAX);
 	waitq_init(&s->changed);
-	if (!s->ref || !s->root || s->root_fd < 0 ||
-	    scope_spawn(&p->scope, start_main, s, NULL) < 0)
+	if (!s->ref || !s->root || !s->layers || s->root_fd < 0) {
 		start_free(s);
-	else
-		p->starts++;
+		return NULL;
+	}
+	s->layers_n = t->layers_n;
+	memcpy(s->layers, t->layers, t->layers_n * sizeof(*s->layers));
+	return s;
+}
+
+void prefetch_start(struct prefetcher *p, const struct prefetch_tree *t)
+{
+	struct start *s = start_new(p, t);
+
+	if (!s)
+		return;
+	if (scope_spawn(&p->scope, start_main, s, NULL) < 0) {
+		start_free(s);
+		return;
+	}
+	scope_init(&s->scope, p->loop);
+	list_push(&p->alive, &s->link);
+	p->starts++;
+}
+
+/* --- reads --------------------------------------------------------------------------------------
+ */
+
+static bool has_layer_of(const struct start *s, const struct object *obj)
+{
+	for (uint32_t i = 0; i < obj->sources_n; i++) {
+		for (size_t k = 0; k < s->layers_n; k++) {
+			if (obj->sources[i].layer == s->layers[k])
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool is_program(const struct object *obj)
+{
+	char magic[4];
+	struct iovec iov = {magic, sizeof(magic)};
+
+	/* It has just been written. */
+	return preadv2(obj->fd, &iov, 1, 0, RWF_NOWAIT) == sizeof(magic) &&
+	       (memcmp(magic, "\177ELF", 4) == 0 || memcmp(magic, "#!", 2) == 0);
+}
+
+/* A library that no program names, or a program that no command names. */
+static void on_read(void *arg, struct object *obj)
+{
+	struct prefetcher *p = arg;
+
+	if (list_empty(&p->alive) || !is_program(obj))
+		return;
+	for (struct list *l = p->alive.next; l != &p->alive; l = l->next) {
+		struct start *s = container_of(l, struct start, link);
+		struct file *fi;
+
+		if (!has_layer_of(s, obj) || !is_new(s, obj->number))
+			continue;
+		fi = file_new(s);
+		if (!fi)
+			continue;
+		fi->kind = FILE_PROGRAM;
+		fi->obj = object_ref(obj);
+		fi->size = obj->size;
+		file_start(fi);
+	}
 }
 
 /* --- life ---------------------------------------------------------------------------------------
@@ -503,6 +579,8 @@ int prefetcher_new(struct loop *loop, struct resolver *resolver, struct objects 
 				 .fetcher = fetcher,
 				 .threads = threads};
 	scope_init(&p->scope, loop);
+	list_init(&p->alive);
+	fetch_watch(fetcher, on_read, p);
 	*ret = p;
 	return 0;
 }
@@ -511,6 +589,7 @@ may_suspend void prefetcher_stop(struct prefetcher *p)
 {
 	if (!p)
 		return;
+	fetch_watch(p->fetcher, NULL, NULL);
 	scope_cancel(&p->scope);
 	scope_wait(&p->scope);
 }

@@ -20,9 +20,17 @@ int prefetcher_new(struct loop *loop, struct resolver *resolver, struct objects 
 may_suspend void prefetcher_stop(struct prefetcher *p);
 void prefetcher_free(struct prefetcher *p);
 
-/* Begins for an image whose tree, with all of its layers, is mounted at root. The background waits
- * until it has ended, PREFETCH_TIMEOUT_MS at most. Strings are copied. */
-void prefetch_start(struct prefetcher *p, struct str ref, const struct digest *manifest,
-		    const char *root);
+/* An image whose tree, with all of its layers, is mounted at root. */
+struct prefetch_tree {
+	struct str ref;
+	struct digest manifest;
+	const char *root;
+	const uint32_t *layers;
+	size_t layers_n;
+};
+/* Begins; the background waits for what is foreseen, PREFETCH_TIMEOUT_MS at most. For
+ * PREFETCH_FOLLOW_MS more, what a library or program that is read needs is fetched with it. All is
+ * copied. */
+void prefetch_start(struct prefetcher *p, const struct prefetch_tree *t);
 
 #endif

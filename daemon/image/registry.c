@@ -171,6 +171,7 @@ struct pull {
 	struct ref ref;
 	struct hosts *hosts;
 	enum fetch_class class;
+	const bool *urgent;
 	bool large; /* of demand: the background waits */
 	uint32_t skip_hosts;
 	char what[32 + DIGEST_TEXT_SIZE];
@@ -217,6 +218,7 @@ static may_suspend int try_once(struct pull *p, unsigned i, struct err *err)
 			     .repository = p->ref.repository,
 			     .what = p->what,
 			     .class = p->class,
+			     .urgent = p->urgent,
 			     .arena = &p->arena};
 	int e = budget_enter(&r->budget, p->class);
 
@@ -508,6 +510,7 @@ int registry_blob(struct registry *r, const struct blob_request *q, struct blob_
 	p.attempt = blob_attempt;
 	p.arg = &part;
 	p.skip_hosts = q->skip_hosts;
+	p.urgent = q->urgent;
 	p.large = q->class == FETCH_DEMAND && q->len >= REGISTRY_LARGE;
 	p.size = q->off == BLOB_TAIL ? q->len : q->off + q->len; /* Range may be ignored */
 	e = pull_run(&p, q->ref, err);
@@ -592,6 +595,11 @@ void registry_free(struct registry *r)
 	for (int i = 0; i < FETCH_CLASSES; i++)
 		require(r->budget.running[i] == 0 && r->budget.waiting[i] == 0);
 	destroy(r);
+}
+
+void registry_urgent(struct registry *r)
+{
+	http_urgent(r->ex.http);
 }
 
 void registry_stats(const struct registry *r, struct registry_stats *ret)

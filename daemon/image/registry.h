@@ -61,6 +61,9 @@ struct blob_request {
 	 * stack: must not suspend. off counts in the blob. Negative: the request ends with that. */
 	int (*on_data)(void *arg, uint64_t off, const void *data, size_t n);
 	void *arg;
+	/* NULL, or of a background one what may become true while it runs: demand waits for it now,
+	 * it stands still no more. Then registry_urgent(). */
+	const bool *urgent;
 };
 #define BLOB_TAIL UINT64_MAX
 
@@ -81,6 +84,9 @@ struct blob_answer {
  */
 may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 			      struct blob_answer *ret, struct err *err);
+
+/* Some request's urgent may have become true. */
+void registry_urgent(struct registry *r);
 
 /* For the metrics and tests. */
 struct registry_stats {

@@ -9,6 +9,7 @@
 #include <curl/curl.h>
 #include <limits.h>
 #include <linux/io_uring.h>
+#include <linux/socket.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -35,7 +36,7 @@ struct http {
 	struct list running; /* run.link */
 	size_t watches;
 	struct waitq no_watches;
-	struct defer pause;
+	struct defer pause, urgent;
 	bool paused, paused_now; /* wanted; in effect */
 	const char *capath;
 };
@@ -62,7 +63,8 @@ struct run {
 	struct http_head head;
 	struct timer idle, whole;
 	uint64_t idle_ns, last_ns, paused_ns; /* time-out; last byte; when a pause began */
-	bool head_done, sent, held, done;
+	curl_socket_t fd; /* the last that served it; -1 = none */
+	bool head_done, sent, held, hurried, done;
 	int result;
 	CURLcode code;
 	char text[CURL_ERROR_SIZE];
@@ -156,16 +158,38 @@ static struct watch *watch_new(struct http *h, curl_socket_t fd)
 	return w;
 }
 
+static bool is_pausable(const struct run *r)
+{
+	return r->q->pausable && !(r->q->urgent && *r->q->urgent);
+}
+
+/* What a paused request has under way arrives all the same, in front of what is waited for. A
+ * window that is only clamped grows with the buffer: that is held too. */
+static void set_window(struct run *r, curl_socket_t fd)
+{
+	int window = is_pausable(r) ? (int)HTTP_BACKGROUND_WINDOW : INT_MAX / 2;
+	int lock = is_pausable(r) ? SOCK_RCVBUF_LOCK : 0;
+
+	r->fd = fd;
+	if (is_pausable(r))
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &window, sizeof(window));
+	setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
+	setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
+}
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	struct http *h = arg;
 	struct watch *w = socket_arg;
+	struct run *r = NULL;
 
-	(void)easy;
 	if (!w && what == CURL_POLL_REMOVE)
 		return 0;
-	if (!w)
+	if (!w) { /* new, or idle until now: it may have served another class */
+		if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&r) == CURLE_OK && r)
+			set_window(r, fd);
 		w = watch_new(h, fd);
+	}
 	if (!w)
 		return -1;
 	w->events =
@@ -274,6 +298,11 @@ static int head_end(struct run *r)
 	return r->q->on_head ? r->q->on_head(r->q->arg, &r->head) : 0;
 }
 
+static bool stands_still(const struct run *r)
+{
+	return is_pausable(r) && r->http->paused_now;
+}
+
 static size_t on_header(char *data, size_t size, size_t n, void *arg)
 {
 	struct run *r = arg;
@@ -310,7 +339,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	r->last_ns = loop_now_ns(r->http->loop);
 	if (r->done)
 		return 0;
-	if (r->q->pausable && r->http->paused_now) {
+	if (stands_still(r)) {
 		r->held = true;
 		return CURL_WRITEFUNC_PAUSE;
 	}
@@ -322,34 +351,18 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
-/* What a paused request has under way arrives all the same, in front of what is waited for. */
-static void set_window(struct run *r)
-{
-	int bytes = r->q->pausable ? (int)HTTP_BACKGROUND_WINDOW : INT_MAX / 2;
-	curl_socket_t fd = -1;
-
-	if (curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK && fd >= 0)
-		setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));
-}
-
 /* A connection is there, the request goes out now. */
 static int on_sent(void *arg, char *to, char *from, int to_port, int from_port)
 {
 	struct run *r = arg;
 
 	(void)to, (void)from, (void)to_port, (void)from_port;
-	set_window(r);
 	r->sent = true;
 	r->last_ns = loop_now_ns(r->http->loop);
 	return CURL_PREREQFUNC_OK;
 }
 
 /* --- one request ----------------------------------------------------------------------------- */
-
-static bool stands_still(const struct run *r)
-{
-	return r->q->pausable && r->http->paused_now;
-}
 
 static void idle_fired(struct timer *t)
 {
@@ -410,7 +423,7 @@ static void apply_pause(struct defer *d)
 	list_for_each_safe (l, tmp, &h->running) {
 		struct run *r = container_of(l, struct run, link);
 
-		if (!r->q->pausable || r->done)
+		if (!r->q->pausable || r->hurried || r->done)
 			continue;
 		if (h->paused_now)
 			hold(r);
@@ -418,6 +431,31 @@ static void apply_pause(struct defer *d)
 			release(r);
 	}
 	check_done(h);
+}
+
+/* Those that are urgent by now run again, with all of the window. */
+static void apply_urgent(struct defer *d)
+{
+	struct http *h = container_of(d, struct http, urgent);
+	struct list *l, *tmp;
+
+	list_for_each_safe (l, tmp, &h->running) {
+		struct run *r = container_of(l, struct run, link);
+
+		if (!r->q->pausable || is_pausable(r) || r->hurried || r->done)
+			continue;
+		r->hurried = true;
+		if (r->fd >= 0)
+			set_window(r, r->fd);
+		if (h->paused_now)
+			release(r);
+	}
+	check_done(h);
+}
+
+void http_urgent(struct http *h)
+{
+	loop_defer(h->loop, &h->urgent);
 }
 
 void http_pause(struct http *h, bool paused)
@@ -635,7 +673,7 @@ static int url_shown(const char *url)
 int http_run(struct http *h, const struct http_request *q, struct arena *a,
 	     struct http_head *ret_head, struct err *err)
 {
-	struct run r = {.http = h, .q = q, .task = task_self(), .arena = a};
+	struct run r = {.http = h, .q = q, .task = task_self(), .arena = a, .fd = -1};
 	struct url u;
 	int e;
 
@@ -683,6 +721,8 @@ int http_new(struct loop *loop, struct http **ret, struct err *err)
 	waitq_init(&h->no_watches);
 	h->pause.fn = apply_pause;
 	list_init(&h->pause.link);
+	h->urgent.fn = apply_urgent;
+	list_init(&h->urgent.link);
 	h->capath = curl_version_info(CURLVERSION_NOW)->capath;
 	h->multi = curl_multi_init();
 	if (!h->multi) {
@@ -708,6 +748,7 @@ void http_free(struct http *h)
 	curl_multi_cleanup(h->multi);
 	timer_stop(h->loop, &h->timer);
 	loop_defer_cancel(&h->pause);
+	loop_defer_cancel(&h->urgent);
 	while (h->watches)
 		waitq_wait_always(&h->no_watches);
 	free(h);

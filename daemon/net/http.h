@@ -60,7 +60,8 @@ struct http_request {
 	int (*on_head)(void *arg, const struct http_head *head);
 	int (*on_body)(void *arg, const void *data, size_t n);
 	void *arg;
-	bool pausable; /* http_pause() holds it; speaks HTTP/1.1, on connections of its own */
+	bool pausable; /* http_pause() holds it, and little of it is under way; speaks HTTP/1.1 */
+	const bool *urgent; /* may become true: not pausable from the next http_urgent() on */
 };
 
 /*
@@ -76,5 +77,8 @@ may_suspend int http_run(struct http *h, const struct http_request *q, struct ar
 /* While paused, pausable requests take no bytes from their sockets; their time-outs stand still.
  * May be called anywhere on the loop's thread; takes effect at the end of the turn. */
 void http_pause(struct http *h, bool paused);
+
+/* Some request's urgent may have become true. As http_pause(). */
+void http_urgent(struct http *h);
 
 #endif

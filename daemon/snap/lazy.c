@@ -224,7 +224,9 @@ void lazy_unuse(struct snaps *s, uint32_t id)
 struct mounted {
 	struct snaps *s;
 	char *dir;
-	struct str name;
+	struct str name; /* of the run's top */
+	size_t layers_n;
+	uint32_t layers[];
 };
 
 /* Who asked for the layer named the image. */
@@ -240,34 +242,39 @@ may_suspend static int mounted_task(void *arg)
 	if (meta_get(m->s->meta, m->name, &value, NULL) == 0 &&
 	    record_decode((struct str){(char *)value.data, value.len}, &a, &rec, NULL) == 0 &&
 	    query_from(rec.labels, rec.labels_n, &q, NULL) == 0 && q.has_manifest)
-		prefetch_start(m->s->options.lazy.prefetcher, q.ref, &q.manifest, m->dir);
+		prefetch_start(m->s->options.lazy.prefetcher,
+			       &(struct prefetch_tree){.ref = q.ref,
+						       .manifest = q.manifest,
+						       .root = m->dir,
+						       .layers = m->layers,
+						       .layers_n = m->layers_n});
 	free(m->dir);
 	free(m);
 	return 0;
 }
 
-static bool all_complete(const struct snaps *s, const struct snap *top)
-{
-	for (const struct snap *p = top; p && p->layer; p = p->parent) {
-		const struct layer *l = layers_get(s->options.lazy.layers, p->layer);
-
-		if (!l || !l->complete)
-			return false;
-	}
-	return true;
-}
-
 void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir)
 {
+	bool complete = true;
 	struct mounted *m;
+	size_t n = 0;
 
-	if (!s->options.lazy.prefetcher || all_complete(s, top))
+	for (const struct snap *p = top; p && p->layer; p = p->parent, n++) {
+		const struct layer *l = layers_get(s->options.lazy.layers, p->layer);
+
+		complete = complete && l && l->complete;
+	}
+	if (!s->options.lazy.prefetcher || complete)
 		return;
-	m = malloc(sizeof(*m) + snap_name(top).len);
+	m = calloc(1, sizeof(*m) + n * sizeof(m->layers[0]) + snap_name(top).len);
 	if (!m)
 		return;
-	*m = (struct mounted){s, strdup(dir), {(char *)(m + 1), snap_name(top).len}};
-	memcpy(m + 1, snap_name(top).p, m->name.len);
+	m->s = s;
+	m->dir = strdup(dir);
+	m->name = (struct str){(char *)(m->layers + n), snap_name(top).len};
+	memcpy(m->layers + n, snap_name(top).p, m->name.len);
+	for (const struct snap *p = top; p && p->layer; p = p->parent)
+		m->layers[m->layers_n++] = p->layer;
 	if (!m->dir || scope_spawn(&s->scope, mounted_task, m, NULL) < 0) {
 		free(m->dir);
 		free(m);
