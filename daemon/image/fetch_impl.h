@@ -54,7 +54,7 @@ struct fetcher {
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
 	unsigned holds;
 	uint64_t demand_ns; /* when a read last had to wait */
-	uint32_t hot; /* layer that was read last on demand: its fill goes first */
+	uint32_t hot;       /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
 	struct list room[2]; /* room_waiter.link: demand, background */

@@ -439,8 +439,8 @@ may_suspend static int start_run(struct start *s, struct err *err)
 	want_usual(s);
 	r = want_command(s, err);
 	if (scope_wait_ms(&s->scope, PREFETCH_TIMEOUT_MS) == 0)
-		log_debug("foreseen image=%s files=%zu bytes=%llu", s->ref, s->numbers_n,
-			  (unsigned long long)s->bytes);
+		log_info("foreseen image=%s files=%zu bytes=%llu", s->ref, s->numbers_n,
+			 (unsigned long long)s->bytes);
 	fetch_hold(f, false);
 	task_sleep_ms(PREFETCH_FOLLOW_MS);
 	return r;

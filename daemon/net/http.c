@@ -63,7 +63,7 @@ struct run {
 	struct http_head head;
 	struct timer idle, whole;
 	uint64_t idle_ns, last_ns, paused_ns; /* time-out; last byte; when a pause began */
-	curl_socket_t fd; /* the last that served it; -1 = none */
+	curl_socket_t fd;                     /* the last that served it; -1 = none */
 	bool head_done, sent, held, hurried, done;
 	int result;
 	CURLcode code;

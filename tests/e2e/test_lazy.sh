@@ -69,6 +69,16 @@ compare_trees() {
 	say "the trees are equal: $(wc -l <"$T/overlayfs.tree") paths"
 }
 
+# check_foreseen IMAGE: its command's programs and libraries came ahead of the container.
+check_foreseen() {
+	local files
+	with_firstlight || return 0
+	wait_until 20 grep -qF "foreseen image=$1 " "$T"/firstlightd.*.log || fail "$1: nothing was foreseen"
+	files=$(grep -hoP "foreseen image=\Q$1\E files=\K[0-9]+" "$T"/firstlightd.*.log | tail -n 1)
+	((files >= 6)) || fail "$1: only $files files were foreseen"
+	say "foreseen: $files files"
+}
+
 # lazily IMAGE: pulls it and runs its command; no lazy layer may be fetched.
 lazily() {
 	local layers fetched wanted found
@@ -89,6 +99,7 @@ lazily() {
 	# "present": another image has brought the same layer, for overlayfs.
 	[[ $ALONE == yes ]] || found=$((found + $(layers_that_are present)))
 	[[ $found == "$wanted" ]] || fail "$1: $found layers were not fetched by containerd, of $wanted"
+	[[ $ALONE != yes ]] || check_foreseen "$1"
 	# Belt and braces: the registry has not sent one to containerd's own client.
 	fetched=$(blob_bytes | grep -F ' containerd/' |
 		grep -F "$(jq -r '.layers[] | select(.state != "fetched") | .digest' "$T/report.json")" || true)
