@@ -253,12 +253,14 @@ may_suspend static int unmount_task(void *arg)
 {
 	struct unmount *u = arg;
 	struct run_job job = {.s = u->s};
+	struct snap *top = NULL;
 	int r = task_sleep_ms(RUN_IDLE_MS);
-	struct snap *top = snap_find(u->s, u->name);
 
-	if (top && top->run) {
+	if (r == 0) /* a removal that is under way would not look at children again */
+		r = snap_settled(u->s, u->name, &top, NULL);
+	if (r == 0 && top && top->run) {
 		top->run->idle = false;
-		if (r == 0 && !top->run->users && top->run->state == RUN_MOUNTED) {
+		if (!top->run->users && top->run->state != RUN_WORKING) {
 			top->run->state = RUN_WORKING;
 			job.id = top->id;
 			top->children++; /* stays until we are done */
@@ -276,7 +278,7 @@ static void unmount_later(struct snaps *s, struct snap *top)
 {
 	struct unmount *u;
 
-	if (top->run->idle || top->run->state == RUN_UNKNOWN)
+	if (top->run->idle)
 		return;
 	u = malloc(sizeof(*u) + snap_name(top).len);
 	if (!u)
@@ -310,7 +312,7 @@ may_suspend int runs_acquire(struct snaps *s, struct snap *sn, struct err *err)
 {
 	int r = 0;
 
-	if (s->meta_fd < 0)
+	if (s->meta_fd < 0 || sn->broken) /* its parents may be a circle */
 		return 0;
 	if (!sn->holds_runs)
 		r = hold(sn);
