@@ -38,19 +38,20 @@ static int has_record(struct objects *o, const struct digest *key)
 	return r == -ENOENT ? 0 : r == 0 ? 1 : r;
 }
 
-/* A name that is shared stays unless it is meant: it is what later ones are linked to. */
-static void remove_complete(struct objects *o, const struct digest *key, bool always)
+/* A name that is shared stays unless it is meant: it is what later ones are linked to. Answers
+ * whether it has gone. */
+static bool remove_complete(struct objects *o, const struct digest *key, bool always)
 {
 	char path[OBJECT_PATH_SIZE];
 	struct stat st;
 
 	object_path(key, path);
 	if (fstatat(o->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	if (st.st_nlink > 1 && !always)
-		return;
-	if (unlinkat(o->objects_fd, path, 0) == 0)
-		count_add(o, key, st.st_nlink > 1 ? 0 : -(int64_t)st.st_blocks * 512, -1);
+		return false;
+	if ((st.st_nlink > 1 && !always) || unlinkat(o->objects_fd, path, 0) < 0)
+		return false;
+	count_add(o, key, st.st_nlink > 1 ? 0 : -(int64_t)st.st_blocks * 512, -1);
+	return true;
 }
 
 static void reap_one(struct objects *o, const struct doomed *d)
@@ -355,8 +356,7 @@ static int evict_job(void *arg)
 		if (fstatat(o->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 		    used_ns(&st) != w->picks[i].used_ns)
 			continue; /* used since */
-		remove_complete(o, &w->picks[i].key, true);
-		n++;
+		n += remove_complete(o, &w->picks[i].key, true);
 	}
 	return n;
 }

@@ -2,6 +2,9 @@
 /* What the object store makes of what a kill or a power cut has left, and its cap. */
 #include "objects_fixture.h"
 
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
 /* All chunks were there when the process died. */
 static int killed_before_completion(void *arg)
 {
@@ -263,6 +266,53 @@ static int eviction(void *arg)
 	return 0;
 }
 
+static bool unsupported;
+
+/* What cannot be deleted (a file system that has become read-only) is tried again later. */
+static int eviction_fails(void *arg)
+{
+	struct objects *o = open_store(1, 0);
+	struct object_entry e;
+	char path[OBJECT_PATH_SIZE + 8] = "objects/";
+	static struct blob b;
+	struct timespec begin, end;
+	int flags = FS_IMMUTABLE_FL, fd;
+
+	(void)arg;
+	blob_make(&b, 1, CHUNK);
+	e = entry_for(&b, 0, CHUNK);
+	assert_int_equal(objects_add(o, 1, &e, 1, NULL), 0);
+	fill(o, &e, &b);
+	wait_mode(&e, 0444);
+	close_store(o);
+	make_old(&e, 1000);
+	object_path(&e.key, path + 8);
+	fd = openat(root_fd, path, O_RDONLY);
+	unsupported = ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0;
+	if (!unsupported) {
+		o = open_store(1, 1);
+		clock_gettime(CLOCK_MONOTONIC, &begin);
+		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		assert_true(end.tv_sec - begin.tv_sec < OBJECTS_EVICT_RETRY_MS / 2000);
+		assert_true(is_complete(&e));
+		flags = 0;
+		assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+		wait_gone("objects", &e);
+		close_store(o);
+	}
+	close(fd);
+	return 0;
+}
+
+static void test_eviction_that_fails_waits(void **state)
+{
+	(void)state;
+	with_disk(eviction_fails);
+	if (unsupported)
+		skip();
+}
+
 static void test_eviction(void **state)
 {
 	(void)state;
@@ -277,6 +327,7 @@ int main(void)
 		cmocka_unit_test(test_orphans),
 		cmocka_unit_test(test_power_cut),
 		cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_eviction_that_fails_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
