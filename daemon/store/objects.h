@@ -6,9 +6,9 @@
  * written here that has not been verified by who calls, and a complete object has had its whole
  * content hashed. include/format.h documents the disk. Loop thread, but for what says otherwise.
  *
- * Power cut: a complete object whose data may not be on the disk has mode 0400; once it is, 0444.
- * When another boot finds objects with 0400, they are out of sight until they have been hashed
- * again, and partial objects start again.
+ * Power cut: a complete object whose data may not be on the disk has mode 0400; once it is, 0444;
+ * 0440 if writing it failed. When another boot finds objects without 0444, they are out of sight
+ * until they have been hashed again, and partial objects start again.
  *
  * Equal contents with other chunks are one inode: the key of the content as one chunk,
  * sha256(digest ‖ size), is a name that all of them are linked to.

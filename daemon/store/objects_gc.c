@@ -179,7 +179,7 @@ static void pick(struct walk *w, const struct digest *key, const struct stat *st
 {
 	int64_t used = used_ns(st);
 
-	if ((st->st_mode & 07777) != 0444 || used >= w->used_before_ns)
+	if ((st->st_mode & 07777) == MODE_FRESH || used >= w->used_before_ns)
 		return;
 	w->picks[w->picks_n++] = (struct pick){used, *key};
 	if (w->picks_n < 2 * OBJECTS_EVICT_CANDIDATES)
@@ -195,7 +195,7 @@ static void orphan_check(struct walk *w, const struct digest *key, const struct 
 	struct doomed d = {.key = *key, .canonical = *key};
 	struct orphan shared = {st->st_ino, st->st_nlink, *key};
 
-	if ((st->st_mode & 07777) == 0400)
+	if ((st->st_mode & 07777) == MODE_FRESH)
 		(void)!buf_append(&w->undurable, key, sizeof(*key));
 	if (has_record(w->o, key) != 0)
 		return;

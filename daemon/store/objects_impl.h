@@ -188,6 +188,11 @@ void entry_drop(struct objects *o, struct entry *e);
 /* Starts the chore unless it runs. */
 void chore_kick(struct chore *c);
 
+/* Of complete files, include/format.h. */
+#define MODE_FRESH   0400
+#define MODE_DURABLE 0444
+#define MODE_LOST    0440
+
 /* --- objects_sync.c -----------------------------------------------------------------------------
  */
 

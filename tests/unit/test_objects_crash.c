@@ -4,6 +4,7 @@
 
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 /* All chunks were there when the process died. */
 static int killed_before_completion(void *arg)
@@ -210,6 +211,58 @@ static void test_power_cut(void **state)
 	with_disk(power_cut);
 }
 
+/* In place of the C library's. */
+static bool disk_fails;
+int syncfs(int fd)
+{
+	if (!disk_fails)
+		return (int)syscall(SYS_syncfs, fd);
+	errno = EIO;
+	return -1;
+}
+
+static void wait_quiet(const struct objects *o)
+{
+	for (int i = 0; o->start.running || o->sync.running; i++) {
+		assert_true(i < 10000);
+		assert_int_equal(task_sleep_ms(100), 0);
+	}
+}
+
+/* A later success says nothing about what an earlier failure has lost. */
+static int lost_write(void *arg)
+{
+	struct objects *o = open_store(1, 0);
+	struct object_entry e;
+	struct stat st;
+	static struct blob b;
+
+	(void)arg;
+	blob_make(&b, 1, CHUNK);
+	e = entry_for(&b, 0, CHUNK);
+	assert_int_equal(objects_add(o, 1, &e, 1, NULL), 0);
+	disk_fails = true;
+	fill(o, &e, &b);
+	wait_quiet(o);
+	disk_fails = false;
+	close_store(o);
+	o = open_store(1, 0); /* walks through all */
+	wait_quiet(o);
+	assert_true(stat_of("objects", &e, &st));
+	assert_int_not_equal(st.st_mode & 07777, 0444);
+	close_store(o);
+	o = open_store(2, 0); /* hashed again */
+	wait_mode(&e, 0444);
+	close_store(o);
+	return 0;
+}
+
+static void test_lost_write(void **state)
+{
+	(void)state;
+	with_disk(lost_write);
+}
+
 static void make_old(const struct object_entry *e, int seconds)
 {
 	char path[OBJECT_PATH_SIZE + 8] = "objects/";
@@ -326,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_orphans),
 		cmocka_unit_test(test_power_cut),
+		cmocka_unit_test(test_lost_write),
 		cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_eviction_that_fails_waits),
 	};
