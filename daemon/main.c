@@ -286,7 +286,7 @@ static uint64_t boot_hash(void)
 	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
 
 	if (n <= 0) {
-		log_warn("no boot id error=\"%s\"", strerror(errno));
+		log_warn("the boot id cannot be read");
 		n = getrandom(text, sizeof(text), 0);
 	}
 	for (ssize_t i = 0; i < n; i++)

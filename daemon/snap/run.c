@@ -24,8 +24,7 @@
 
 #define NAME_BYTES 48
 
-/* --- on a thread --------------------------------------------------------------------------------
- */
+/* --- on a thread ------------------------------------------------------------------------------ */
 
 struct run_job {
 	struct snaps *s;
@@ -133,8 +132,7 @@ static int forget_job(void *arg)
 	return unlink(image) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* --- making and mounting ------------------------------------------------------------------------
- */
+/* --- making and mounting ---------------------------------------------------------------------- */
 
 static size_t run_length(const struct snap *top)
 {
@@ -240,8 +238,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	return r < 0 ? err_wrap(err, r, "metadata image") : 0;
 }
 
-/* --- counting -----------------------------------------------------------------------------------
- */
+/* --- counting --------------------------------------------------------------------------------- */
 
 struct unmount {
 	struct snaps *s;
@@ -342,8 +339,7 @@ void runs_recount(struct snaps *s, struct snap *sn)
 		log_warn("out of memory: a mount may go too early");
 }
 
-/* --- the end of a run ---------------------------------------------------------------------------
- */
+/* --- the end of a run ------------------------------------------------------------------------- */
 
 may_suspend static int forget_task(void *arg)
 {
@@ -365,8 +361,7 @@ void runs_forget(struct snaps *s, struct snap *sn)
 		free(job);
 }
 
-/* --- the start ----------------------------------------------------------------------------------
- */
+/* --- the start -------------------------------------------------------------------------------- */
 
 /* The lazy snapshot of that id; there are few directories to ask for. */
 static struct snap *by_id(struct snaps *s, uint64_t id)

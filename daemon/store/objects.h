@@ -106,8 +106,7 @@ bool object_has_chunk(const struct object *obj, uint32_t chunk); /* number withi
 may_suspend int objects_put_chunk(struct objects *o, struct object *obj, uint32_t chunk,
 				  struct err *err);
 
-/* --- whole contents at once, for the background: fewer steps for small files --------------------
- */
+/* --- whole contents at once, for the background: fewer steps for small files ------------------ */
 
 /* Thread: writes a verified content as a complete object. No error if it is there. */
 int objects_write_whole(const struct objects *o, const struct digest *key, const void *data,

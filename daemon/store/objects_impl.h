@@ -83,8 +83,7 @@ static inline struct str digest_str(const struct digest *d)
 	return (struct str){(const char *)d->bytes, DIGEST_SIZE};
 }
 
-/* --- objects_record.c: pure ---------------------------------------------------------------------
- */
+/* --- objects_record.c: pure ------------------------------------------------------------------- */
 
 struct object_record {
 	uint64_t number, size;
@@ -120,15 +119,13 @@ int presence_check(struct str head, struct str bitmap, uint64_t boot, uint64_t s
 /* The key of the content as one chunk: its name for all chunkings. */
 void canonical_key(const struct digest *digest, uint64_t size, struct digest *ret);
 
-/* --- objects_change.c ---------------------------------------------------------------------------
- */
+/* --- objects_change.c ------------------------------------------------------------------------- */
 
 /* Thread: reads and decodes; the record points into bytes. -ENOENT. */
 int record_read(struct kv *kv, const struct digest *key, struct buf *bytes,
 		struct object_record *ret, struct err *err) must_check;
 
-/* --- objects_file.c: threads --------------------------------------------------------------------
- */
+/* --- objects_file.c: threads ------------------------------------------------------------------ */
 
 /* What identifies a file, for a thread. */
 struct content {
@@ -176,8 +173,7 @@ void file_remove_partial(struct objects *o, const struct digest *key, bool count
 int dir_walk(int dir_fd, const char *name, int (*fn)(void *arg, int fd, const struct digest *key),
 	     void *arg);
 
-/* --- objects.c ----------------------------------------------------------------------------------
- */
+/* --- objects.c -------------------------------------------------------------------------------- */
 
 struct entry *entry_by_key(struct objects *o, const struct digest *key);
 /* Removed from the record store: nobody finds it any more; waits until no thread works on it. */
@@ -193,8 +189,7 @@ void chore_kick(struct chore *c);
 #define MODE_DURABLE 0444
 #define MODE_LOST    0440
 
-/* --- objects_sync.c -----------------------------------------------------------------------------
- */
+/* --- objects_sync.c --------------------------------------------------------------------------- */
 
 may_suspend int sync_task(void *arg);
 void undurable_add(struct objects *o, const struct digest *key);
@@ -203,8 +198,7 @@ int recovery_set_aside(struct objects *o, struct err *err);
 /* And comes back when its bytes are right. */
 may_suspend void recovery_verify(struct objects *o);
 
-/* --- objects_gc.c -------------------------------------------------------------------------------
- */
+/* --- objects_gc.c ----------------------------------------------------------------------------- */
 
 may_suspend int reap_task(void *arg);
 may_suspend int evict_task(void *arg);
