@@ -375,6 +375,8 @@ may_suspend static int load(struct objects *o, struct entry *e, struct err *err)
 	uint64_t generation;
 	int r;
 
+	while (o->evicting)
+		waitq_wait_always(&o->evicted);
 	do { /* records may have changed since they were read */
 		generation = o->generation;
 		r = meta_read(o->meta, load_job, &l);

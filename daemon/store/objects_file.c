@@ -235,15 +235,18 @@ int file_write_presence(struct objects *o, const struct content *c, int fd, bool
 	return r;
 }
 
-void file_remove_partial(struct objects *o, const struct digest *key, bool count)
+bool file_remove_partial(struct objects *o, const struct digest *key, bool count)
 {
 	char name[DIGEST_HEX_SIZE];
 	struct stat st;
 
 	digest_hex(key, name);
-	if (fstatat(o->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    unlinkat(o->partial_fd, name, 0) == 0 && count)
+	if (fstatat(o->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    unlinkat(o->partial_fd, name, 0) < 0)
+		return false;
+	if (count)
 		count_partial_add(o, -(int64_t)st.st_blocks * 512, -1);
+	return true;
 }
 
 /* --- completion ------------------------------------------------------------------------------- */

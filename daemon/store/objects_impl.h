@@ -49,7 +49,9 @@ struct objects {
 	struct buf undurable;  /* struct digest */
 	struct buf doomed;     /* struct doomed */
 	struct buf closing;    /* int: files without a name, whose close may take long */
-	struct scope scope;    /* of the chores */
+	bool evicting;         /* files are being deleted: loads wait */
+	struct waitq evicted;
+	struct scope scope; /* of the chores */
 	struct chore start, sync, reap, evict;
 };
 
@@ -166,8 +168,8 @@ int file_finish(struct objects *o, const struct content *c, int fd, bool named, 
 int file_hash(int fd, uint64_t size, struct digest *ret);
 /* fd becomes the complete file, if that is there. */
 int file_adopt(struct objects *o, const struct content *c, int fd, bool named);
-/* count: nobody else does it. */
-void file_remove_partial(struct objects *o, const struct digest *key, bool count);
+/* Has it gone? count: nobody else does it. */
+bool file_remove_partial(struct objects *o, const struct digest *key, bool count);
 
 /* Calls fn for each file named by a key in a directory; errors of fn end it. */
 int dir_walk(int dir_fd, const char *name, int (*fn)(void *arg, int fd, const struct digest *key),

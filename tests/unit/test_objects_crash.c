@@ -299,7 +299,7 @@ static int eviction(void *arg)
 	used = get(o, &e[0]);
 	for (unsigned i = 0; i < N - 2; i++)
 		make_old(&e[i], 1000 - (int)i);
-	for (unsigned i = 0; i < 1000 && is_complete(&e[1]); i++)
+	for (unsigned i = 0; i < 1000 && (is_complete(&e[1]) || o->evict.running); i++)
 		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
 	objects_usage(o, &u);
 	assert_true(u.bytes <= o->options.bytes_max);
@@ -317,6 +317,60 @@ static int eviction(void *arg)
 	object_unref(o, obj);
 	close_store(o);
 	return 0;
+}
+
+/* Partial ones take room too, and may be all that there is. */
+static int eviction_of_partial(void *arg)
+{
+	enum { N = 4 };
+	struct objects *o = open_store(1, 0);
+	struct object_entry e[N];
+	struct objects_usage u;
+	struct object *used, *obj;
+	char name[DIGEST_HEX_SIZE], path[80];
+	static struct blob b[N];
+	const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+	(void)arg;
+	for (unsigned i = 0; i < N; i++) {
+		blob_make(&b[i], i, 3 * CHUNK);
+		e[i] = entry_for(&b[i], i, CHUNK);
+	}
+	assert_int_equal(objects_add(o, 1, e, N, NULL), 0);
+	for (unsigned i = 0; i < N; i++) {
+		obj = get(o, &e[i]);
+		put(o, obj, &b[i], 0);
+		object_unref(o, obj);
+		digest_hex(&e[i].key, name);
+		snprintf(path, sizeof(path), "partial/%s", name);
+		assert_int_equal(utimensat(root_fd, path, old, 0), 0);
+	}
+	close_store(o);
+	o = open_store(1, 1);
+	used = get(o, &e[0]);
+	objects_usage(o, &u);
+	for (unsigned i = 0; i < 1000 && u.partial > 1; i++) {
+		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
+		objects_usage(o, &u);
+	}
+	assert_int_equal(u.partial, 1);
+	assert_true(is_partial(&e[0])); /* in use */
+	put(o, used, &b[0], 1);
+	obj = get(o, &e[1]); /* is fetched again */
+	assert_int_equal(obj->chunks_here, 0);
+	object_unref(o, obj);
+	o->options.bytes_max = 0;
+	fill(o, &e[1], &b[1]);
+	check_bytes(&e[1], &b[1]);
+	object_unref(o, used);
+	close_store(o);
+	return 0;
+}
+
+static void test_eviction_of_partial(void **state)
+{
+	(void)state;
+	with_disk(eviction_of_partial);
 }
 
 static bool unsupported;
@@ -381,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_power_cut),
 		cmocka_unit_test(test_lost_write),
 		cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_eviction_of_partial),
 		cmocka_unit_test(test_eviction_that_fails_waits),
 	};
 
