@@ -253,17 +253,17 @@ may_suspend static int unmount_task(void *arg)
 	struct snap *top = NULL;
 	int r = task_sleep_ms(RUN_IDLE_MS);
 
-	if (r == 0) /* a removal that is under way would not look at children again */
+	if (r == 0) /* it may just be going */
 		r = snap_settled(u->s, u->name, &top, NULL);
 	if (r == 0 && top && top->run) {
 		top->run->idle = false;
 		if (!top->run->users && top->run->state != RUN_WORKING) {
 			top->run->state = RUN_WORKING;
 			job.id = top->id;
-			top->children++; /* stays until we are done */
+			top->state = SNAP_CHANGING; /* stays until we are done */
 			work_run(u->s->fs, unmount_job, &job);
-			top->children--;
 			top->run->state = RUN_UNKNOWN;
+			snap_settle(u->s, top);
 			waitq_wake_all(&u->s->runs_changed);
 		}
 	}

@@ -197,7 +197,8 @@ static int remove_partial_job(void *arg)
 	return 0;
 }
 
-/* The bytes stay readable by the open file; what has a name is completed at the next load. */
+/* The bytes stay readable by the open file; the next load completes it, or starts again when its
+ * presence is gone already. */
 static void finish_failed(struct entry *e, const struct finish *f, int r)
 {
 	if (!e->failed)

@@ -120,7 +120,7 @@ enum object_state { OBJECT_ABSENT, OBJECT_PARTIAL, OBJECT_COMPLETE };
 may_suspend int objects_state(struct objects *o, const struct object_entry *entries, size_t n,
 			      uint8_t *ret_states, struct err *err);
 
-/* Bytes on disk, for the cap and statfs; how many files are complete and partial. Some seconds
+/* Bytes on disk, for the cap; how many files are complete and partial. Some seconds
  * after the start all are counted. */
 struct objects_usage {
 	uint64_t bytes, complete, partial;

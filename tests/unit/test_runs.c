@@ -207,6 +207,31 @@ static void test_run_ends_while_its_snapshot_goes(void **state)
 	with_disk(removal);
 }
 
+/* Its removal waits for the unmount, and is not refused. */
+static int beside(void *arg)
+{
+	struct snaps *s = with_lazy();
+	struct scope scope;
+
+	(void)arg;
+	assert_int_equal(snaps_remove(s, STR("box"), NULL), 0);
+	scope_init(&scope, s->loop);
+	for (unsigned i = 0; i < WORK_THREADS_FS; i++)
+		assert_int_equal(scope_spawn(&scope, occupy, s->fs, NULL), 0);
+	assert_int_equal(task_sleep_ms(RUN_IDLE_MS + 1), 0);
+	assert_int_equal(snaps_remove(s, STR("lazy"), NULL), 0);
+	scope_wait(&scope);
+	scope_fini(&scope);
+	close_snaps(s);
+	return 0;
+}
+
+static void test_removal_waits_for_an_unmount(void **state)
+{
+	(void)state;
+	with_disk(beside);
+}
+
 /* Damaged records must not hold up the loop. */
 static int circle(void *arg)
 {
@@ -241,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_run_of_an_earlier_worker_ends),
 		cmocka_unit_test(test_run_ends_while_its_snapshot_goes),
+		cmocka_unit_test(test_removal_waits_for_an_unmount),
 		cmocka_unit_test(test_circle_of_parents),
 	};
 
