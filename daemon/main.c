@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -276,6 +277,7 @@ may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 	return 0;
 }
 
+/* Without an id every start is taken for another boot: what may not be on the disk is checked. */
 static uint64_t boot_hash(void)
 {
 	char text[64] = "";
@@ -283,6 +285,10 @@ static uint64_t boot_hash(void)
 	uint64_t h = 14695981039346656037ull; /* FNV-1a */
 	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text));
 
+	if (n <= 0) {
+		log_warn("the boot id cannot be read");
+		n = getrandom(text, sizeof(text), 0);
+	}
 	for (ssize_t i = 0; i < n; i++)
 		h = (h ^ (unsigned char)text[i]) * 1099511628211ull;
 	return h;
@@ -463,13 +469,14 @@ static int prepare(struct daemon *d, struct err *err)
 
 static int worker(const struct config *config, const struct worker_fds *fds)
 {
-	struct daemon d = {.config = config, .fds = fds, .boot = boot_hash(), .lazy.root_fd = -1};
+	struct daemon d = {.config = config, .fds = fds, .lazy.root_fd = -1};
 	struct err err = ERR_INIT;
 	int r;
 
 	log_init(config->log_level, "worker");
 	umask(0);
 	raise_limits();
+	d.boot = boot_hash();
 	r = prepare(&d, &err);
 	if (r < 0) {
 		log_error("cannot start error=\"%s\"", err_text(&err, r));

@@ -18,11 +18,12 @@
  *   ROOT/fill/           where the FUSE mount is
  *
  *   ROOT/objects/AB/KEY  a complete content; KEY: 64 hex digits, AB: their first two. Mode 0400 while
- *                        its bytes may not be on the disk, then 0444. Contents that are equal but have
- *                        other chunks are one inode, also named by the key of the content as one chunk
+ *                        its bytes may not be on the disk, then 0444, or 0440 when writing them to
+ *                        the disk failed. Contents that are equal but have other chunks are one
+ *                        inode, also named by the key of the content as one chunk
  *   ROOT/partial/KEY     a content of several chunks, of which some are there: the bytes at their
  *                        places, then the presence (below) at the next multiple of 4096
- *   ROOT/partial/verify/KEY  was in objects/ with mode 0400 when another boot found it: it goes back
+ *   ROOT/partial/verify/KEY  was in objects/ without mode 0444 when another boot found it: it goes back
  *                        once its bytes have been hashed
  *
  * Integers are little-endian; a str is a u32 length and its bytes, without NUL.

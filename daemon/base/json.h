@@ -40,8 +40,7 @@ int json_feed(struct json_parser *p, const void *data, size_t n) must_check;
 int json_end(struct json_parser *p) must_check;
 void json_free(struct json_parser *p);
 
-/* --- trees, for documents of a few MiB at most --------------------------------------------------
- */
+/* --- trees, for documents of a few MiB at most ------------------------------------------------ */
 
 struct json {
 	enum json_type type;

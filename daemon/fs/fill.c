@@ -383,7 +383,7 @@ static void open_answer(struct fill *f, fuse_req_t req, uint64_t unique, uint64_
 
 	f->open_backing = fill_opens_add(&f->opens, unique, node, obj);
 	object_unref(f->objects, obj);
-	if (fuse_reply_open(req, &fi) == -ENOENT) /* nobody waits for it any more */
+	if (fuse_reply_open(req, &fi) < 0) /* nobody waits for it any more, or it got an error */
 		fill_opens_undo(&f->opens, node);
 	f->open_backing = 0;
 }

@@ -49,8 +49,7 @@ static int query_from(const struct label *labels, size_t n, struct resolve_query
 	return 0;
 }
 
-/* --- the record ---------------------------------------------------------------------------------
- */
+/* --- the record ------------------------------------------------------------------------------- */
 
 may_suspend static int lazy_write(struct snaps *s, struct snap *sn, const struct layer *layer,
 				  const struct label *labels, size_t labels_n, struct err *err)
@@ -143,8 +142,7 @@ may_suspend static int lazy_commit(struct snaps *s, struct str ref, struct str p
 	return err_set(err, -EEXIST, "layer " STR_FMT " is lazy", STR_ARG(ref));
 }
 
-/* --- background ---------------------------------------------------------------------------------
- */
+/* --- background ------------------------------------------------------------------------------- */
 
 struct done {
 	struct snaps *s;
@@ -281,8 +279,7 @@ void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir)
 	}
 }
 
-/* --- the verb -----------------------------------------------------------------------------------
- */
+/* --- the verb --------------------------------------------------------------------------------- */
 
 may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct label *labels,
 			     size_t labels_n, struct err *err)

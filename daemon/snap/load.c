@@ -83,7 +83,7 @@ static int load_next_id(struct load *l)
 static int load_parents(struct load *l)
 {
 	struct str name, value;
-	struct kv_iter *it;
+	struct kv_iter *it = NULL;
 	int r = kv_iter_new(meta_kv(l->s->meta), KV_SNAPSHOTS, &it, l->err);
 
 	while (r >= 0 && (r = kv_iter_next(it, &name, &value, l->err)) > 0) {

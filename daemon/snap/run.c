@@ -24,8 +24,7 @@
 
 #define NAME_BYTES 48
 
-/* --- on a thread --------------------------------------------------------------------------------
- */
+/* --- on a thread ------------------------------------------------------------------------------ */
 
 struct run_job {
 	struct snaps *s;
@@ -133,8 +132,7 @@ static int forget_job(void *arg)
 	return unlink(image) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* --- making and mounting ------------------------------------------------------------------------
- */
+/* --- making and mounting ---------------------------------------------------------------------- */
 
 static size_t run_length(const struct snap *top)
 {
@@ -240,8 +238,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	return r < 0 ? err_wrap(err, r, "metadata image") : 0;
 }
 
-/* --- counting -----------------------------------------------------------------------------------
- */
+/* --- counting --------------------------------------------------------------------------------- */
 
 struct unmount {
 	struct snaps *s;
@@ -253,18 +250,20 @@ may_suspend static int unmount_task(void *arg)
 {
 	struct unmount *u = arg;
 	struct run_job job = {.s = u->s};
+	struct snap *top = NULL;
 	int r = task_sleep_ms(RUN_IDLE_MS);
-	struct snap *top = snap_find(u->s, u->name);
 
-	if (top && top->run) {
+	if (r == 0) /* it may just be going */
+		r = snap_settled(u->s, u->name, &top, NULL);
+	if (r == 0 && top && top->run) {
 		top->run->idle = false;
-		if (r == 0 && !top->run->users && top->run->state == RUN_MOUNTED) {
+		if (!top->run->users && top->run->state != RUN_WORKING) {
 			top->run->state = RUN_WORKING;
 			job.id = top->id;
-			top->children++; /* stays until we are done */
+			top->state = SNAP_CHANGING; /* stays until we are done */
 			work_run(u->s->fs, unmount_job, &job);
-			top->children--;
 			top->run->state = RUN_UNKNOWN;
+			snap_settle(u->s, top);
 			waitq_wake_all(&u->s->runs_changed);
 		}
 	}
@@ -276,7 +275,7 @@ static void unmount_later(struct snaps *s, struct snap *top)
 {
 	struct unmount *u;
 
-	if (top->run->idle || top->run->state == RUN_UNKNOWN)
+	if (top->run->idle)
 		return;
 	u = malloc(sizeof(*u) + snap_name(top).len);
 	if (!u)
@@ -310,7 +309,7 @@ may_suspend int runs_acquire(struct snaps *s, struct snap *sn, struct err *err)
 {
 	int r = 0;
 
-	if (s->meta_fd < 0)
+	if (s->meta_fd < 0 || sn->broken) /* its parents may be a circle */
 		return 0;
 	if (!sn->holds_runs)
 		r = hold(sn);
@@ -340,8 +339,7 @@ void runs_recount(struct snaps *s, struct snap *sn)
 		log_warn("out of memory: a mount may go too early");
 }
 
-/* --- the end of a run ---------------------------------------------------------------------------
- */
+/* --- the end of a run ------------------------------------------------------------------------- */
 
 may_suspend static int forget_task(void *arg)
 {
@@ -363,8 +361,7 @@ void runs_forget(struct snaps *s, struct snap *sn)
 		free(job);
 }
 
-/* --- the start ----------------------------------------------------------------------------------
- */
+/* --- the start -------------------------------------------------------------------------------- */
 
 /* The lazy snapshot of that id; there are few directories to ask for. */
 static struct snap *by_id(struct snaps *s, uint64_t id)

@@ -197,7 +197,8 @@ static int remove_partial_job(void *arg)
 	return 0;
 }
 
-/* The bytes stay readable by the open file; what has a name is completed at the next load. */
+/* The bytes stay readable by the open file; the next load completes it, or starts again when its
+ * presence is gone already. */
 static void finish_failed(struct entry *e, const struct finish *f, int r)
 {
 	if (!e->failed)
@@ -375,6 +376,8 @@ may_suspend static int load(struct objects *o, struct entry *e, struct err *err)
 	uint64_t generation;
 	int r;
 
+	while (o->evicting)
+		waitq_wait_always(&o->evicted);
 	do { /* records may have changed since they were read */
 		generation = o->generation;
 		r = meta_read(o->meta, load_job, &l);

@@ -6,9 +6,9 @@
  * written here that has not been verified by who calls, and a complete object has had its whole
  * content hashed. include/format.h documents the disk. Loop thread, but for what says otherwise.
  *
- * Power cut: a complete object whose data may not be on the disk has mode 0400; once it is, 0444.
- * When another boot finds objects with 0400, they are out of sight until they have been hashed
- * again, and partial objects start again.
+ * Power cut: a complete object whose data may not be on the disk has mode 0400; once it is, 0444;
+ * 0440 if writing it failed. When another boot finds objects without 0444, they are out of sight
+ * until they have been hashed again, and partial objects start again.
  *
  * Equal contents with other chunks are one inode: the key of the content as one chunk,
  * sha256(digest ‖ size), is a name that all of them are linked to.
@@ -106,8 +106,7 @@ bool object_has_chunk(const struct object *obj, uint32_t chunk); /* number withi
 may_suspend int objects_put_chunk(struct objects *o, struct object *obj, uint32_t chunk,
 				  struct err *err);
 
-/* --- whole contents at once, for the background: fewer steps for small files --------------------
- */
+/* --- whole contents at once, for the background: fewer steps for small files ------------------ */
 
 /* Thread: writes a verified content as a complete object. No error if it is there. */
 int objects_write_whole(const struct objects *o, const struct digest *key, const void *data,
@@ -121,7 +120,7 @@ enum object_state { OBJECT_ABSENT, OBJECT_PARTIAL, OBJECT_COMPLETE };
 may_suspend int objects_state(struct objects *o, const struct object_entry *entries, size_t n,
 			      uint8_t *ret_states, struct err *err);
 
-/* Bytes on disk, for the cap and statfs; how many files are complete and partial. Some seconds
+/* Bytes on disk, for the cap; how many files are complete and partial. Some seconds
  * after the start all are counted. */
 struct objects_usage {
 	uint64_t bytes, complete, partial;

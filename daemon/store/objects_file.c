@@ -163,7 +163,7 @@ static int open_partial(struct objects *o, const struct content *c, struct opene
 
 static int open_new(struct objects *o, const struct content *c, struct opened *ret)
 {
-	mode_t mode = c->chunks_n == 1 ? 0400 : 0600;
+	mode_t mode = c->chunks_n == 1 ? MODE_FRESH : 0600;
 	int fd = openat(o->partial_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 
 	if (fd < 0)
@@ -235,15 +235,18 @@ int file_write_presence(struct objects *o, const struct content *c, int fd, bool
 	return r;
 }
 
-void file_remove_partial(struct objects *o, const struct digest *key, bool count)
+bool file_remove_partial(struct objects *o, const struct digest *key, bool count)
 {
 	char name[DIGEST_HEX_SIZE];
 	struct stat st;
 
 	digest_hex(key, name);
-	if (fstatat(o->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    unlinkat(o->partial_fd, name, 0) == 0 && count)
+	if (fstatat(o->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    unlinkat(o->partial_fd, name, 0) < 0)
+		return false;
+	if (count)
 		count_partial_add(o, -(int64_t)st.st_blocks * 512, -1);
+	return true;
 }
 
 /* --- completion ------------------------------------------------------------------------------- */
@@ -323,7 +326,7 @@ int file_finish(struct objects *o, const struct content *c, int fd, bool named, 
 			return r;
 		if (file_link_canonical(o, c) == 0 && file_adopt(o, c, fd, named) == 0)
 			return 0;
-		if (fchmod(fd, 0400) < 0 || (named && ftruncate(fd, (off_t)c->size) < 0))
+		if (fchmod(fd, MODE_FRESH) < 0 || (named && ftruncate(fd, (off_t)c->size) < 0))
 			r = -errno;
 	}
 	if (r == 0)
@@ -363,7 +366,7 @@ int objects_write_whole(const struct objects *o, const struct digest *key, const
 	object_path(key, path);
 	if (faccessat(o->objects_fd, path, F_OK, 0) == 0)
 		return 0;
-	fd = openat(o->partial_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0400);
+	fd = openat(o->partial_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, MODE_FRESH);
 	if (fd < 0)
 		return err_errno(err, -errno, "create object %s", path + 3);
 	r = full_pwrite(fd, data, size, 0);

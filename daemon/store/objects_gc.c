@@ -38,19 +38,20 @@ static int has_record(struct objects *o, const struct digest *key)
 	return r == -ENOENT ? 0 : r == 0 ? 1 : r;
 }
 
-/* A name that is shared stays unless it is meant: it is what later ones are linked to. */
-static void remove_complete(struct objects *o, const struct digest *key, bool always)
+/* A name that is shared stays unless it is meant: it is what later ones are linked to. Answers
+ * whether it has gone. */
+static bool remove_complete(struct objects *o, const struct digest *key, bool always)
 {
 	char path[OBJECT_PATH_SIZE];
 	struct stat st;
 
 	object_path(key, path);
 	if (fstatat(o->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	if (st.st_nlink > 1 && !always)
-		return;
-	if (unlinkat(o->objects_fd, path, 0) == 0)
-		count_add(o, key, st.st_nlink > 1 ? 0 : -(int64_t)st.st_blocks * 512, -1);
+		return false;
+	if ((st.st_nlink > 1 && !always) || unlinkat(o->objects_fd, path, 0) < 0)
+		return false;
+	count_add(o, key, st.st_nlink > 1 ? 0 : -(int64_t)st.st_blocks * 512, -1);
+	return true;
 }
 
 static void reap_one(struct objects *o, const struct doomed *d)
@@ -134,6 +135,7 @@ may_suspend int reap_task(void *arg)
 struct pick {
 	int64_t used_ns;
 	struct digest key;
+	bool partial;
 };
 
 struct orphan {
@@ -145,6 +147,7 @@ struct walk {
 	struct objects *o;
 	unsigned dir;
 	int64_t bytes, files;
+	bool partial;         /* it is among the partial ones */
 	bool records;         /* look for files without one, and for what is not durable */
 	struct buf doomed;    /* struct doomed */
 	struct buf shared;    /* struct orphan: with several names */
@@ -178,9 +181,9 @@ static void pick(struct walk *w, const struct digest *key, const struct stat *st
 {
 	int64_t used = used_ns(st);
 
-	if ((st->st_mode & 07777) != 0444 || used >= w->used_before_ns)
+	if ((st->st_mode & 07777) == MODE_FRESH || used >= w->used_before_ns)
 		return;
-	w->picks[w->picks_n++] = (struct pick){used, *key};
+	w->picks[w->picks_n++] = (struct pick){used, *key, w->partial};
 	if (w->picks_n < 2 * OBJECTS_EVICT_CANDIDATES)
 		return;
 	qsort(w->picks, w->picks_n, sizeof(w->picks[0]), pick_cmp);
@@ -194,7 +197,7 @@ static void orphan_check(struct walk *w, const struct digest *key, const struct 
 	struct doomed d = {.key = *key, .canonical = *key};
 	struct orphan shared = {st->st_ino, st->st_nlink, *key};
 
-	if ((st->st_mode & 07777) == 0400)
+	if ((st->st_mode & 07777) == MODE_FRESH)
 		(void)!buf_append(&w->undurable, key, sizeof(*key));
 	if (has_record(w->o, key) != 0)
 		return;
@@ -252,6 +255,8 @@ static int partial_one(void *arg, int dir_fd, const struct digest *key)
 		return 0;
 	w->bytes += (int64_t)st.st_blocks * 512;
 	w->files++;
+	if (w->picks)
+		pick(w, key, &st);
 	if (w->records && has_record(w->o, key) == 0)
 		(void)!buf_append(&w->doomed, &d, sizeof(d));
 	return 0;
@@ -341,24 +346,45 @@ void evict_check(struct objects *o)
 		chore_kick(&o->evict);
 }
 
+/* Has it gone? */
+static bool evict_one(struct objects *o, const struct pick *p)
+{
+	char path[OBJECT_PATH_SIZE];
+	const char *name = p->partial ? path + 3 : path;
+	struct stat st;
+
+	object_path(&p->key, path);
+	if (fstatat(p->partial ? o->partial_fd : o->objects_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	if (used_ns(&st) != p->used_ns)
+		return false; /* used since */
+	return p->partial ? file_remove_partial(o, &p->key, true)
+			  : remove_complete(o, &p->key, true);
+}
+
 static int evict_job(void *arg)
 {
 	struct walk *w = arg;
-	struct objects *o = w->o;
-	uint64_t enough = o->options.bytes_max / 100 * OBJECTS_EVICT_PERCENT;
-	char path[OBJECT_PATH_SIZE];
-	struct stat st;
+	uint64_t enough = w->o->options.bytes_max / 100 * OBJECTS_EVICT_PERCENT;
 	int n = 0;
 
-	for (size_t i = 0; i < w->picks_n && bytes_used(o) > enough; i++) {
-		object_path(&w->picks[i].key, path);
-		if (fstatat(o->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    used_ns(&st) != w->picks[i].used_ns)
-			continue; /* used since */
-		remove_complete(o, &w->picks[i].key, true);
-		n++;
-	}
+	for (size_t i = 0; i < w->picks_n && bytes_used(w->o) > enough; i++)
+		n += evict_one(w->o, &w->picks[i]);
 	return n;
+}
+
+static int partials_job(void *arg)
+{
+	struct walk *w = arg;
+
+	w->partial = true;
+	return dir_walk(w->o->partial_fd, ".", partial_one, w);
+}
+
+/* Is one being opened whose key is not known yet? */
+static bool some_load(const struct objects *o)
+{
+	return o->by_number.count != o->by_key.count;
 }
 
 /* Without those in use. */
@@ -370,7 +396,7 @@ static void unused_only(struct walk *w)
 	for (size_t i = 0; i < w->picks_n; i++) {
 		struct entry *e = entry_by_key(w->o, &w->picks[i].key);
 
-		if (e && e->refs)
+		if ((e && e->refs) || (w->picks[i].partial && some_load(w->o)))
 			continue;
 		if (e)
 			entry_drop(w->o, e); /* its open file keeps the bytes */
@@ -390,10 +416,16 @@ may_suspend static int evict_some(struct objects *o, struct pick *picks)
 	w.used_before_ns = time_ns(&now) - OBJECTS_EVICT_AGE_MS * NS_PER_MS;
 	for (; w.dir < 256 && r == 0 && !task_cancelled(); w.dir++)
 		r = work_run(o->threads, walk_job, &w);
+	if (r == 0)
+		r = work_run(o->threads, partials_job, &w);
 	if (r < 0 || task_cancelled())
 		return r;
 	unused_only(&w);
-	return w.picks_n ? work_run(o->threads, evict_job, &w) : 0;
+	o->evicting = true; /* an entry must not open a partial file that is just going */
+	r = w.picks_n ? work_run(o->threads, evict_job, &w) : 0;
+	o->evicting = false;
+	waitq_wake_all(&o->evicted);
+	return r;
 }
 
 may_suspend int evict_task(void *arg)

@@ -49,7 +49,9 @@ struct objects {
 	struct buf undurable;  /* struct digest */
 	struct buf doomed;     /* struct doomed */
 	struct buf closing;    /* int: files without a name, whose close may take long */
-	struct scope scope;    /* of the chores */
+	bool evicting;         /* files are being deleted: loads wait */
+	struct waitq evicted;
+	struct scope scope; /* of the chores */
 	struct chore start, sync, reap, evict;
 };
 
@@ -83,8 +85,7 @@ static inline struct str digest_str(const struct digest *d)
 	return (struct str){(const char *)d->bytes, DIGEST_SIZE};
 }
 
-/* --- objects_record.c: pure ---------------------------------------------------------------------
- */
+/* --- objects_record.c: pure ------------------------------------------------------------------- */
 
 struct object_record {
 	uint64_t number, size;
@@ -120,15 +121,13 @@ int presence_check(struct str head, struct str bitmap, uint64_t boot, uint64_t s
 /* The key of the content as one chunk: its name for all chunkings. */
 void canonical_key(const struct digest *digest, uint64_t size, struct digest *ret);
 
-/* --- objects_change.c ---------------------------------------------------------------------------
- */
+/* --- objects_change.c ------------------------------------------------------------------------- */
 
 /* Thread: reads and decodes; the record points into bytes. -ENOENT. */
 int record_read(struct kv *kv, const struct digest *key, struct buf *bytes,
 		struct object_record *ret, struct err *err) must_check;
 
-/* --- objects_file.c: threads --------------------------------------------------------------------
- */
+/* --- objects_file.c: threads ------------------------------------------------------------------ */
 
 /* What identifies a file, for a thread. */
 struct content {
@@ -169,15 +168,14 @@ int file_finish(struct objects *o, const struct content *c, int fd, bool named, 
 int file_hash(int fd, uint64_t size, struct digest *ret);
 /* fd becomes the complete file, if that is there. */
 int file_adopt(struct objects *o, const struct content *c, int fd, bool named);
-/* count: nobody else does it. */
-void file_remove_partial(struct objects *o, const struct digest *key, bool count);
+/* Has it gone? count: nobody else does it. */
+bool file_remove_partial(struct objects *o, const struct digest *key, bool count);
 
 /* Calls fn for each file named by a key in a directory; errors of fn end it. */
 int dir_walk(int dir_fd, const char *name, int (*fn)(void *arg, int fd, const struct digest *key),
 	     void *arg);
 
-/* --- objects.c ----------------------------------------------------------------------------------
- */
+/* --- objects.c -------------------------------------------------------------------------------- */
 
 struct entry *entry_by_key(struct objects *o, const struct digest *key);
 /* Removed from the record store: nobody finds it any more; waits until no thread works on it. */
@@ -188,8 +186,12 @@ void entry_drop(struct objects *o, struct entry *e);
 /* Starts the chore unless it runs. */
 void chore_kick(struct chore *c);
 
-/* --- objects_sync.c -----------------------------------------------------------------------------
- */
+/* Of complete files, include/format.h. */
+#define MODE_FRESH   0400
+#define MODE_DURABLE 0444
+#define MODE_LOST    0440
+
+/* --- objects_sync.c --------------------------------------------------------------------------- */
 
 may_suspend int sync_task(void *arg);
 void undurable_add(struct objects *o, const struct digest *key);
@@ -198,8 +200,7 @@ int recovery_set_aside(struct objects *o, struct err *err);
 /* And comes back when its bytes are right. */
 may_suspend void recovery_verify(struct objects *o);
 
-/* --- objects_gc.c -------------------------------------------------------------------------------
- */
+/* --- objects_gc.c ----------------------------------------------------------------------------- */
 
 may_suspend int reap_task(void *arg);
 may_suspend int evict_task(void *arg);

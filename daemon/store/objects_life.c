@@ -183,6 +183,7 @@ static struct objects *objects_alloc(struct loop *loop)
 	o->counts = calloc(1, sizeof(*o->counts));
 	list_init(&o->idle);
 	mutex_init(&o->changing);
+	waitq_init(&o->evicted);
 	scope_init(&o->scope, loop);
 	o->start = (struct chore){o, start_task, false};
 	o->sync = (struct chore){o, sync_task, false};

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Durability of complete objects: one syncfs for many, then mode 0444 says that the bytes are on
- * the disk. What has 0400 when another boot finds it was not, and is hashed before it is used.
+ * the disk. What has another mode when another boot finds it was not, and is hashed before it is
+ * used.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@ struct sync {
 	struct objects *o;
 	struct digest *keys;
 	size_t n, at;
+	mode_t mode;           /* what they get */
 	struct timespec begun; /* by the clock of file times */
 	struct buf again;      /* written since */
 };
@@ -39,7 +41,14 @@ static int sync_job(void *arg)
 	struct sync *s = arg;
 
 	clock_gettime(CLOCK_REALTIME_COARSE, &s->begun);
-	return syncfs(s->o->objects_fd) < 0 ? -errno : 0;
+	s->mode = MODE_DURABLE;
+	if (syncfs(s->o->objects_fd) < 0) {
+		/* An error is told once: the next success, of another process too, says nothing
+		 * about these. */
+		log_warn("objects=%zu are not durable error=\"%s\"", s->n, strerror(errno));
+		s->mode = MODE_LOST;
+	}
+	return 0;
 }
 
 static bool before(const struct timespec *a, const struct timespec *b)
@@ -59,7 +68,7 @@ static int chmod_job(void *arg)
 			continue;
 		/* Another file of that name may have come meanwhile. */
 		if (before(&st.st_mtim, &s->begun))
-			fchmodat(s->o->objects_fd, path, 0444, 0);
+			fchmodat(s->o->objects_fd, path, s->mode, 0);
 		else if (buf_append(&s->again, &s->keys[s->at], sizeof(s->keys[0])) < 0)
 			return -ENOMEM;
 	}
@@ -78,10 +87,8 @@ may_suspend static void sync_once(struct objects *o)
 	r = work_run(o->threads, sync_job, &s);
 	while (r == 0 && s.at < s.n)
 		r = work_run(o->threads, chmod_job, &s);
-	/* An error of syncfs is told once: the next success says nothing about these, so they keep
-	 * 0400. */
-	if (r < 0)
-		log_warn("objects=%zu are not durable error=\"%s\"", s.n - s.at, strerror(-r));
+	if (r < 0 && s.at < s.n) /* no thread or no memory: later */
+		(void)!buf_append(&s.again, &s.keys[s.at], (s.n - s.at) * sizeof(s.keys[0]));
 	if (s.again.len)
 		(void)!buf_append(&o->undurable, s.again.data, s.again.len);
 	buf_fini(&s.again);
@@ -113,7 +120,7 @@ static int aside_one(void *arg, int dir_fd, const struct digest *key)
 	digest_hex(key, name);
 	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0444)
+	if (S_ISREG(st.st_mode) && (st.st_mode & 07777) == MODE_DURABLE)
 		return 0;
 	if (renameat(dir_fd, name, a->o->verify_fd, name) < 0)
 		return -errno;

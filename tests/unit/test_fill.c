@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "fill_world.h"
@@ -338,6 +339,19 @@ TEST(test_resent)
 	assert_int_equal(opens(k, NODE(1)), 0);
 }
 
+/* An answer that the kernel does not take opens nothing, and no release follows. */
+TEST(test_open_answer_not_taken)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+
+	signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(shutdown(k->fd, SHUT_RD), 0);
+	send_new(k, FUSE_OPEN, NODE(1), &in, sizeof(in));
+	assert_int_equal(task_sleep_ms(SILENT_MS), 0);
+	assert_int_equal(opens(k, NODE(1)), 0);
+	assert_int_equal(world.fakes[0].refs, 0);
+}
+
 /* Killed between saving INIT and knowing that its answer was taken. */
 TEST(test_half_init)
 {
@@ -503,6 +517,7 @@ int main(void)
 		cmocka_unit_test(test_few_buffers),
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_resent),
+		cmocka_unit_test(test_open_answer_not_taken),
 		cmocka_unit_test(test_half_init),
 		cmocka_unit_test(test_state_of_others),
 		cmocka_unit_test(test_short_and_unknown),

@@ -2,6 +2,10 @@
 /* What the object store makes of what a kill or a power cut has left, and its cap. */
 #include "objects_fixture.h"
 
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
 /* All chunks were there when the process died. */
 static int killed_before_completion(void *arg)
 {
@@ -207,6 +211,58 @@ static void test_power_cut(void **state)
 	with_disk(power_cut);
 }
 
+/* In place of the C library's. */
+static bool disk_fails;
+int syncfs(int fd)
+{
+	if (!disk_fails)
+		return (int)syscall(SYS_syncfs, fd);
+	errno = EIO;
+	return -1;
+}
+
+static void wait_quiet(const struct objects *o)
+{
+	for (int i = 0; o->start.running || o->sync.running; i++) {
+		assert_true(i < 10000);
+		assert_int_equal(task_sleep_ms(100), 0);
+	}
+}
+
+/* A later success says nothing about what an earlier failure has lost. */
+static int lost_write(void *arg)
+{
+	struct objects *o = open_store(1, 0);
+	struct object_entry e;
+	struct stat st;
+	static struct blob b;
+
+	(void)arg;
+	blob_make(&b, 1, CHUNK);
+	e = entry_for(&b, 0, CHUNK);
+	assert_int_equal(objects_add(o, 1, &e, 1, NULL), 0);
+	disk_fails = true;
+	fill(o, &e, &b);
+	wait_quiet(o);
+	disk_fails = false;
+	close_store(o);
+	o = open_store(1, 0); /* walks through all */
+	wait_quiet(o);
+	assert_true(stat_of("objects", &e, &st));
+	assert_int_not_equal(st.st_mode & 07777, 0444);
+	close_store(o);
+	o = open_store(2, 0); /* hashed again */
+	wait_mode(&e, 0444);
+	close_store(o);
+	return 0;
+}
+
+static void test_lost_write(void **state)
+{
+	(void)state;
+	with_disk(lost_write);
+}
+
 static void make_old(const struct object_entry *e, int seconds)
 {
 	char path[OBJECT_PATH_SIZE + 8] = "objects/";
@@ -243,7 +299,7 @@ static int eviction(void *arg)
 	used = get(o, &e[0]);
 	for (unsigned i = 0; i < N - 2; i++)
 		make_old(&e[i], 1000 - (int)i);
-	for (unsigned i = 0; i < 1000 && is_complete(&e[1]); i++)
+	for (unsigned i = 0; i < 1000 && (is_complete(&e[1]) || o->evict.running); i++)
 		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
 	objects_usage(o, &u);
 	assert_true(u.bytes <= o->options.bytes_max);
@@ -263,6 +319,107 @@ static int eviction(void *arg)
 	return 0;
 }
 
+/* Partial ones take room too, and may be all that there is. */
+static int eviction_of_partial(void *arg)
+{
+	enum { N = 4 };
+	struct objects *o = open_store(1, 0);
+	struct object_entry e[N];
+	struct objects_usage u;
+	struct object *used, *obj;
+	char name[DIGEST_HEX_SIZE], path[80];
+	static struct blob b[N];
+	const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+	(void)arg;
+	for (unsigned i = 0; i < N; i++) {
+		blob_make(&b[i], i, 3 * CHUNK);
+		e[i] = entry_for(&b[i], i, CHUNK);
+	}
+	assert_int_equal(objects_add(o, 1, e, N, NULL), 0);
+	for (unsigned i = 0; i < N; i++) {
+		obj = get(o, &e[i]);
+		put(o, obj, &b[i], 0);
+		object_unref(o, obj);
+		digest_hex(&e[i].key, name);
+		snprintf(path, sizeof(path), "partial/%s", name);
+		assert_int_equal(utimensat(root_fd, path, old, 0), 0);
+	}
+	close_store(o);
+	o = open_store(1, 1);
+	used = get(o, &e[0]);
+	objects_usage(o, &u);
+	for (unsigned i = 0; i < 1000 && u.partial > 1; i++) {
+		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
+		objects_usage(o, &u);
+	}
+	assert_int_equal(u.partial, 1);
+	assert_true(is_partial(&e[0])); /* in use */
+	put(o, used, &b[0], 1);
+	obj = get(o, &e[1]); /* is fetched again */
+	assert_int_equal(obj->chunks_here, 0);
+	object_unref(o, obj);
+	o->options.bytes_max = 0;
+	fill(o, &e[1], &b[1]);
+	check_bytes(&e[1], &b[1]);
+	object_unref(o, used);
+	close_store(o);
+	return 0;
+}
+
+static void test_eviction_of_partial(void **state)
+{
+	(void)state;
+	with_disk(eviction_of_partial);
+}
+
+static bool unsupported;
+
+/* What cannot be deleted (a file system that has become read-only) is tried again later. */
+static int eviction_fails(void *arg)
+{
+	struct objects *o = open_store(1, 0);
+	struct object_entry e;
+	char path[OBJECT_PATH_SIZE + 8] = "objects/";
+	static struct blob b;
+	struct timespec begin, end;
+	int flags = FS_IMMUTABLE_FL, fd;
+
+	(void)arg;
+	blob_make(&b, 1, CHUNK);
+	e = entry_for(&b, 0, CHUNK);
+	assert_int_equal(objects_add(o, 1, &e, 1, NULL), 0);
+	fill(o, &e, &b);
+	wait_mode(&e, 0444);
+	close_store(o);
+	make_old(&e, 1000);
+	object_path(&e.key, path + 8);
+	fd = openat(root_fd, path, O_RDONLY);
+	unsupported = ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0;
+	if (!unsupported) {
+		o = open_store(1, 1);
+		clock_gettime(CLOCK_MONOTONIC, &begin);
+		assert_int_equal(task_sleep_ms(OBJECTS_EVICT_RETRY_MS), 0);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		assert_true(end.tv_sec - begin.tv_sec < OBJECTS_EVICT_RETRY_MS / 2000);
+		assert_true(is_complete(&e));
+		flags = 0;
+		assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+		wait_gone("objects", &e);
+		close_store(o);
+	}
+	close(fd);
+	return 0;
+}
+
+static void test_eviction_that_fails_waits(void **state)
+{
+	(void)state;
+	with_disk(eviction_fails);
+	if (unsupported)
+		skip();
+}
+
 static void test_eviction(void **state)
 {
 	(void)state;
@@ -276,7 +433,10 @@ int main(void)
 		cmocka_unit_test(test_damaged_files),
 		cmocka_unit_test(test_orphans),
 		cmocka_unit_test(test_power_cut),
+		cmocka_unit_test(test_lost_write),
 		cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_eviction_of_partial),
+		cmocka_unit_test(test_eviction_that_fails_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
