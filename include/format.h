@@ -69,13 +69,13 @@
  *   strings: what the offsets lead to
  *   A check is FNV-1a of the record before it. What a field means: image/index.h.
  *
- *                    "next-number"   u64: every object number below has been given away
  *                    "objects-boot"  u64: the boot in which ROOT/objects was last looked through
  * Space "numbers":   key = u64 number of an object, big-endian; the value is its key
  * Space "objects":   key = the object's key (32 bytes)
  *   u32 version            OBJECT_RECORD_VERSION
  *   u32 chunks             how many; part of what the key stands for
- *   u64 number             from OBJECT_NUMBER_FIRST on; smaller ones are directories of the fill mount
+ *   u64 number             the key's first OBJECT_NUMBER_BITS bits, from OBJECT_NUMBER_FIRST on; smaller
+ *                          ones are directories of the fill mount
  *   u64 size               of the content, > 0
  *   u8  digest[32]         sha256 of the content, as the layers claim
  *   to the end, 8 bytes each: u32 layer, u32 number of the content in that layer's index
@@ -102,10 +102,10 @@
 #define PRESENCE_VERSION        1
 #define PRESENCE_MAGIC          0x52504c46u /* "FLPR" */
 #define OBJECT_NUMBER_FIRST     1024
+#define OBJECT_NUMBER_BITS      61 /* and a node id or inode number is still positive */
 
 #define FORMAT_KEY_NEXT_ID      "next-id"
 #define FORMAT_KEY_NEXT_LAYER   "next-layer"
-#define FORMAT_KEY_NEXT_NUMBER  "next-number"
 #define FORMAT_KEY_OBJECTS_BOOT "objects-boot"
 
 /* The wire's numbers (containerd.services.snapshots.v1.Kind). */

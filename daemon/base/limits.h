@@ -220,7 +220,6 @@
 #define FILL_BUFFERS_IDLE    4
 #define FILL_PROBES_MAX      256 /* slots that are looked at for one open node */
 #define FILL_RETRY_MS        20  /* something else is full */
-#define FILL_ENTRY_TIMEOUT_S 60  /* a key may get another number when all its layers had gone */
 #define FILL_STALE_MOUNTS    16  /* mounts of dead keepers, one above the other */
 
 /* keeper */

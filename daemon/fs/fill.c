@@ -216,8 +216,6 @@ static void job_start(struct job *j)
 
 /* --- nodes ------------------------------------------------------------------------------------ */
 
-/* -ESTALE makes the kernel look the name up again: the content may have come back with another
- * number. */
 may_suspend static int object_get(struct fill *f, uint64_t node, struct object **ret)
 {
 	struct object *obj = fill_opens_peek(&f->opens, node);
@@ -225,9 +223,12 @@ may_suspend static int object_get(struct fill *f, uint64_t node, struct object *
 
 	if (!obj) {
 		r = fill_object_get(&f->reader, node - FILL_NODE_OBJECT, &obj);
-		if (r < 0)
+		if (r == 0)
+			fill_opens_met(&f->opens, node, obj);
+		else if (r == -ENOENT)
+			obj = fill_opens_old(&f->opens, node);
+		if (!obj)
 			return r == -ENOENT ? -ESTALE : r;
-		fill_opens_met(&f->opens, node, obj);
 	}
 	*ret = obj;
 	return 0;
@@ -239,7 +240,7 @@ static void reply_entry(fuse_req_t req, uint64_t node, const struct stat *st)
 		.ino = node,
 		.attr = *st,
 		.attr_timeout = FOREVER_S,
-		.entry_timeout = fill_is_dir(node) ? FOREVER_S : FILL_ENTRY_TIMEOUT_S,
+		.entry_timeout = FOREVER_S,
 	};
 
 	fuse_reply_entry(req, &e);

@@ -74,8 +74,19 @@ void fill_opens_met(struct fill_opens *o, uint64_t node, struct object *obj)
 {
 	size_t slot = fill_state_find(o->state, node);
 
-	if (slot != FILL_NO_SLOT && !o->by_slot[slot])
-		o->by_slot[slot] = object_ref(obj);
+	if (slot == FILL_NO_SLOT || (o->by_slot[slot] && !o->by_slot[slot]->gone))
+		return;
+	if (o->by_slot[slot])
+		object_unref(o->objects, o->by_slot[slot]);
+	o->by_slot[slot] = object_ref(obj);
+}
+
+struct object *fill_opens_old(struct fill_opens *o, uint64_t node)
+{
+	size_t slot = fill_state_find(o->state, node);
+	struct object *obj = slot != FILL_NO_SLOT ? o->by_slot[slot] : NULL;
+
+	return obj ? object_ref(obj) : NULL;
 }
 
 struct object *fill_opens_peek(struct fill_opens *o, uint64_t node)
@@ -83,7 +94,7 @@ struct object *fill_opens_peek(struct fill_opens *o, uint64_t node)
 	size_t slot = fill_state_find(o->state, node);
 	struct object *obj = slot != FILL_NO_SLOT ? o->by_slot[slot] : NULL;
 
-	if (obj)
+	if (obj && !obj->gone)
 		return object_ref(obj);
 	obj = objects_peek(o->objects, node - FILL_NODE_OBJECT);
 	if (obj)

@@ -49,6 +49,8 @@ void fill_opens_fini(struct fill_opens *o);
 
 /* The object of a node if it needs no wait, or NULL. The caller's reference. */
 struct object *fill_opens_peek(struct fill_opens *o, uint64_t node);
+/* What an open node had before its record went, to read on; NULL. The caller's reference. */
+struct object *fill_opens_old(struct fill_opens *o, uint64_t node);
 /* This one belongs to that node. */
 void fill_opens_met(struct fill_opens *o, uint64_t node, struct object *obj);
 

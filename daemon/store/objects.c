@@ -65,11 +65,11 @@ static void close_later(struct objects *o, int fd)
 
 static void entry_free(struct objects *o, struct entry *e)
 {
-	if (!e->gone)
+	if (!e->obj.gone)
 		map_del(&o->by_number, &e->by_number);
-	if (!e->gone && e->by_key.key.len)
+	if (!e->obj.gone && e->by_key.key.len)
 		map_del(&o->by_key, &e->by_key);
-	if (e->obj.fd >= 0 && (e->gone || !(e->obj.complete || e->named)))
+	if (e->obj.fd >= 0 && (e->obj.gone || !(e->obj.complete || e->named)))
 		close_later(o, e->obj.fd);
 	else if (e->obj.fd >= 0)
 		close(e->obj.fd);
@@ -91,7 +91,7 @@ may_suspend void entry_gone(struct objects *o, struct entry *e)
 {
 	map_del(&o->by_number, &e->by_number);
 	map_del(&o->by_key, &e->by_key);
-	e->gone = true;
+	e->obj.gone = true;
 	if (!e->refs) {
 		entry_drop(o, e);
 		return;
@@ -117,7 +117,7 @@ void object_unref(struct objects *o, struct object *obj)
 	require(e->refs);
 	if (--e->refs)
 		return;
-	if (e->gone || e->load_result < 0) {
+	if (e->obj.gone || e->load_result < 0) {
 		entry_free(o, e);
 		return;
 	}
@@ -215,7 +215,7 @@ may_suspend static void finish(struct objects *o, struct entry *e)
 
 	busy_begin(e);
 	content_of(e, &f.c);
-	if (!e->gone && !e->obj.complete && !e->obj.damaged) {
+	if (!e->obj.gone && !e->obj.complete && !e->obj.damaged) {
 		r = work_run(o->threads, finish_job, &f);
 		if (r == 0) {
 			entry_complete(e);
@@ -262,7 +262,7 @@ may_suspend static int adopt_task(void *arg)
 
 	busy_begin(e);
 	content_of(e, &f.c);
-	if (!e->gone && !e->obj.complete && work_run(o->threads, finish_job, &f) == 0) {
+	if (!e->obj.gone && !e->obj.complete && work_run(o->threads, finish_job, &f) == 0) {
 		e->obj.damaged = false;
 		entry_complete(e);
 	}
@@ -391,7 +391,7 @@ may_suspend static int load(struct objects *o, struct entry *e, struct err *err)
 	e->load_result = r;
 	if (r < 0) {
 		map_del(&o->by_number, &e->by_number);
-		e->gone = true; /* nobody finds it any more */
+		e->obj.gone = true; /* nobody finds it any more */
 	}
 	waitq_wake_all(&e->obj.changed);
 	if (r == 0 && !e->obj.complete && e->obj.chunks_here == e->obj.chunks_n)
@@ -501,7 +501,7 @@ static int flush_job(void *arg)
 
 static bool dirty(const struct entry *e)
 {
-	return e->dirty_from < e->dirty_to && e->presence && !e->gone && !e->obj.damaged;
+	return e->dirty_from < e->dirty_to && e->presence && !e->obj.gone && !e->obj.damaged;
 }
 
 /* Not needed for reading: a failure costs a new process a download. */

@@ -54,8 +54,8 @@ struct object_entry {
 	uint32_t chunks_n; /* is part of what the key stands for */
 };
 
-/* Gives numbers to contents that have none and notes the layer as a source of all. Durable when 0
- * is returned. Doing it again changes nothing. */
+/* Notes the layer as a source of all contents. Durable when 0 is returned. Doing it again changes
+ * nothing. -EEXIST: two contents have one number. */
 may_suspend int objects_add(struct objects *o, uint32_t layer, const struct object_entry *entries,
 			    size_t n, struct err *err);
 
@@ -64,7 +64,7 @@ may_suspend int objects_remove(struct objects *o, uint32_t layer, const struct d
 			       size_t n, struct err *err);
 
 struct object_info {
-	uint64_t number; /* > 0, never given twice */
+	uint64_t number; /* > 0; of the key, whenever it is known */
 	uint64_t size;
 };
 /* -ENOENT. */
@@ -81,6 +81,7 @@ struct object {
 	struct digest key, digest;
 	uint32_t chunks_n, chunks_here;
 	bool complete;
+	bool gone;    /* has no source any more; the same content may have come back as another one */
 	bool damaged; /* all chunks were right but the whole was not: no read of it succeeds */
 	/* The file, O_RDWR while partial; its size is that of the content or more. The number
 	 * stays, but it is another file once complete: what is open by it is open for reading. */

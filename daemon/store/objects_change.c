@@ -21,8 +21,6 @@ struct build {
 	const void **items; /* struct object_entry or struct digest, by key */
 	size_t items_n;
 	size_t at, end; /* items of this batch */
-	uint64_t next;  /* number */
-	uint64_t next_le;
 	struct kv_change *changes;
 	size_t n;
 	bool *without_source; /* removing: of items[at + i] nothing is left */
@@ -95,22 +93,52 @@ static bool repeated(const struct build *b, size_t i)
 
 /* --- adding ----------------------------------------------------------------------------------- */
 
-static int add_new(struct build *b, const struct object_entry *e)
+/* A content that comes back has the number that kernels may still know it by. */
+uint64_t object_number(const struct digest *key)
 {
-	struct object_record rec = {
-		.number = b->next, .size = e->size, .digest = e->digest, .chunks_n = e->chunks_n};
+	uint64_t n;
+
+	memcpy(&n, key->bytes, sizeof(n));
+	return be64toh(n) >> (64 - OBJECT_NUMBER_BITS);
+}
+
+/* Another content has it: chance does not do that. -EEXIST. */
+static int number_is_free(struct build *b, struct kv *kv, const struct object_entry *e,
+			  struct str number)
+{
+	auto_buf struct buf owner = BUF_INIT;
+	int r;
+
+	if (object_number(&e->key) < OBJECT_NUMBER_FIRST)
+		return -EEXIST;
+	/* One of this batch is not in the store yet, and stands before this one. */
+	if (b->end > b->at && object_number(item_key(b, b->end - 1)) == object_number(&e->key))
+		return -EEXIST;
+	r = kv_get(kv, KV_NUMBERS, number, &owner, NULL);
+	return r == -ENOENT ? 0 : r < 0 ? r : -EEXIST;
+}
+
+static int add_new(struct build *b, struct kv *kv, const struct object_entry *e)
+{
+	struct object_record rec = {.number = object_number(&e->key),
+				    .size = e->size,
+				    .digest = e->digest,
+				    .chunks_n = e->chunks_n};
 	char *bytes = arena_alloc(&b->arena, OBJECT_RECORD_HEAD + OBJECT_SOURCE_SIZE);
-	char *number = number_key(b, b->next);
+	char *number = number_key(b, rec.number);
+	int r;
 
 	if (!bytes || !number)
 		return -ENOMEM;
+	r = number_is_free(b, kv, e, (struct str){number, sizeof(rec.number)});
+	if (r < 0)
+		return r;
 	object_record_encode(&rec, bytes);
 	object_source_encode((struct object_source){b->layer, e->index},
 			     bytes + OBJECT_RECORD_HEAD);
 	put(b, KV_OBJECTS, digest_str(&e->key),
 	    (struct str){bytes, OBJECT_RECORD_HEAD + OBJECT_SOURCE_SIZE});
-	put(b, KV_NUMBERS, (struct str){number, sizeof(b->next)}, digest_str(&e->key));
-	b->next++;
+	put(b, KV_NUMBERS, (struct str){number, sizeof(rec.number)}, digest_str(&e->key));
 	return 0;
 }
 
@@ -148,7 +176,7 @@ static int add_one(struct build *b, struct kv *kv, const struct object_entry *e)
 		return err_set(b->err, -EINVAL, "object %s: size or chunks", hex);
 	r = record_read(kv, &e->key, &b->bytes, &rec, &err);
 	if (r == -ENOENT)
-		r = add_new(b, e);
+		r = add_new(b, kv, e);
 	else if (r == 0)
 		r = add_source(b, e, &rec);
 	else
@@ -159,7 +187,6 @@ static int add_one(struct build *b, struct kv *kv, const struct object_entry *e)
 static int add_job(struct kv *kv, void *arg)
 {
 	struct build *b = arg;
-	uint64_t first = b->next;
 	int r = batch_begin(b);
 
 	if (b->at == 0)
@@ -168,10 +195,6 @@ static int add_job(struct kv *kv, void *arg)
 		if (!repeated(b, b->end))
 			r = add_one(b, kv, b->items[b->end]);
 	}
-	b->next_le = htole64(b->next);
-	if (r == 0 && b->next != first)
-		put(b, KV_DEFAULT, STR(FORMAT_KEY_NEXT_NUMBER),
-		    (struct str){(char *)&b->next_le, sizeof(b->next_le)});
 	return r;
 }
 
@@ -327,7 +350,6 @@ may_suspend static int build_run(struct build *b, bool removing)
 	struct objects *o = b->o;
 	int r = 0;
 
-	b->next = o->next_number;
 	for (; b->at < b->items_n && r == 0; b->at = b->end) {
 		struct meta_change c = {0};
 
@@ -336,8 +358,6 @@ may_suspend static int build_run(struct build *b, bool removing)
 			return r == -EAGAIN ? err_errno(b->err, r, "read objects") : r;
 		c.more = b->changes;
 		c.more_n = b->n;
-		/* Numbers are spent even if nobody knows whether the write was done. */
-		o->next_number = b->next;
 		r = b->n ? meta_commit(o->meta, &c, b->err) : 0;
 		o->generation++;
 		if (r < 0)

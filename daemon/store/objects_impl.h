@@ -45,7 +45,6 @@ struct objects {
 	size_t idle_n, entries_n;
 	struct mutex changing; /* of records; who holds it is the only one that writes them */
 	uint64_t generation;   /* of records: entries that are being loaded look again */
-	uint64_t next_number;  /* under changing */
 	struct buf undurable;  /* struct digest */
 	struct buf doomed;     /* struct doomed */
 	struct buf closing;    /* int: files without a name, whose close may take long */
@@ -65,7 +64,6 @@ struct entry {
 	uint32_t refs;
 	bool loading;
 	int load_result;
-	bool gone;                     /* has no record any more, and is in no map */
 	bool busy;                     /* a thread works on its files */
 	struct waitq free;             /* woken when no longer busy */
 	bool named;                    /* the partial file is in ROOT/partial */
@@ -179,6 +177,7 @@ int dir_walk(int dir_fd, const char *name, int (*fn)(void *arg, int fd, const st
 
 struct entry *entry_by_key(struct objects *o, const struct digest *key);
 /* Removed from the record store: nobody finds it any more; waits until no thread works on it. */
+uint64_t object_number(const struct digest *key);
 may_suspend void entry_gone(struct objects *o, struct entry *e);
 /* Forgets an idle entry. */
 void entry_drop(struct objects *o, struct entry *e);

@@ -86,9 +86,8 @@ static int get_u64(struct kv *kv, const char *name, uint64_t *value, struct err 
 static int state_job(struct kv *kv, void *arg)
 {
 	struct start *s = arg;
-	int r = get_u64(kv, FORMAT_KEY_NEXT_NUMBER, &s->o->next_number, s->err);
 
-	return r < 0 ? r : get_u64(kv, FORMAT_KEY_OBJECTS_BOOT, &s->boot, s->err);
+	return get_u64(kv, FORMAT_KEY_OBJECTS_BOOT, &s->boot, s->err);
 }
 
 static int aside_job(void *arg)
@@ -179,7 +178,6 @@ static struct objects *objects_alloc(struct loop *loop)
 		return NULL;
 	o->loop = loop;
 	o->objects_fd = o->partial_fd = o->verify_fd = -1;
-	o->next_number = OBJECT_NUMBER_FIRST;
 	o->counts = calloc(1, sizeof(*o->counts));
 	list_init(&o->idle);
 	mutex_init(&o->changing);

@@ -74,8 +74,8 @@ int object_record_decode(struct str bytes, struct object_record *ret, struct err
 		.sources_n = (uint32_t)((bytes.len - sizeof(h)) / OBJECT_SOURCE_SIZE),
 	};
 	memcpy(ret->digest.bytes, h.digest, DIGEST_SIZE);
-	if (ret->number < OBJECT_NUMBER_FIRST || !ret->size || ret->size > OBJECT_SIZE_MAX ||
-	    !ret->chunks_n || ret->chunks_n > INDEX_CHUNKS_MAX)
+	if (ret->number < OBJECT_NUMBER_FIRST || ret->number >> OBJECT_NUMBER_BITS || !ret->size ||
+	    ret->size > OBJECT_SIZE_MAX || !ret->chunks_n || ret->chunks_n > INDEX_CHUNKS_MAX)
 		return err_set(err, -EBADMSG, "damaged object record");
 	return 0;
 }
