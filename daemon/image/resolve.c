@@ -24,6 +24,7 @@
 #define ANNOTATION_CHECKSUM "io.github.containers.zstd-chunked.manifest-checksum"
 #define ANNOTATION_POSITION "io.github.containers.zstd-chunked.manifest-position"
 #define JANITOR_MS          5000
+#define NS_PER_MS           1000000ull
 
 struct resolver {
 	struct loop *loop;
@@ -124,7 +125,7 @@ static void image_free(struct image *im)
 /* The image that was idle for the longest time, if for min_ms at least. */
 static struct image *oldest_idle(struct resolver *r, uint64_t min_ms)
 {
-	uint64_t before = loop_now_ns(r->loop) - min_ms * 1000000;
+	uint64_t before = loop_now_ns(r->loop) - min_ms * NS_PER_MS;
 	struct image *oldest = NULL;
 
 	for (size_t i = 0; i < r->images.size; i++) {
@@ -367,6 +368,21 @@ static bool being_added(const struct resolver *r, const struct lookup *l)
 	return false;
 }
 
+/* The caller uses it then, and it can be fetched from ref too. */
+may_suspend static int use_known(struct resolver *r, struct layer *known, struct str ref,
+				 struct layer **ret, struct err *err)
+{
+	int e;
+
+	layer_use(known);
+	e = layers_note_ref(r->layers, known, ref, err);
+	if (e < 0)
+		layer_unuse(r->layers, known);
+	else
+		*ret = known;
+	return e;
+}
+
 /* A known layer, or a new one; each is made once at a time. */
 may_suspend static int lookup_layer(struct lookup *l, struct err *err)
 {
@@ -380,15 +396,37 @@ may_suspend static int lookup_layer(struct lookup *l, struct err *err)
 		return ret;
 	known = layers_find(r->layers, &l->blob, trust_of(l));
 	if (known) { /* whoever asks finds it too */
-		layer_use(known);
-		ret = layers_note_ref(r->layers, known, str_of(l->image->ref), err);
-		layer_unuse(r->layers, known);
+		ret = use_known(r, known, str_of(l->image->ref), &known, err);
+		if (ret == 0)
+			layer_unuse(r->layers, known);
 		return ret;
 	}
 	list_push(&r->adding, &l->adding_link);
 	ret = make_layer(l, err);
 	list_del(&l->adding_link);
 	return ret;
+}
+
+/* Until `changed` or a time; -ETIMEDOUT, -ECANCELED. */
+may_suspend static int wait_until(struct resolver *r, uint64_t until_ns)
+{
+	uint64_t now = loop_now_ns(r->loop);
+
+	if (now >= until_ns)
+		return -ETIMEDOUT;
+	return waitq_wait_ms(&r->changed, (unsigned)((until_ns - now) / NS_PER_MS + 1));
+}
+
+/* Ahead of its labels: what nobody asks for in time goes. */
+may_suspend static int wait_for_hint(struct lookup *l)
+{
+	struct resolver *r = l->image->r;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_KEEP_MS * NS_PER_MS;
+	int e = 0;
+
+	while (e == 0 && !l->hinted)
+		e = wait_until(r, until);
+	return l->hinted ? 0 : e;
 }
 
 may_suspend static int lookup_task(void *arg)
@@ -398,10 +436,10 @@ may_suspend static int lookup_task(void *arg)
 	int r = 0;
 
 	l->err = ERR_INIT;
-	if (!l->hinted) { /* ahead of its labels */
+	if (!l->hinted) {
 		r = fetch_tail(l, &l->err);
-		while (r == 0 && !l->hinted)
-			r = waitq_wait_ms(&im->r->changed, RESOLVE_KEEP_MS);
+		if (r == 0)
+			r = wait_for_hint(l);
 	}
 	if (r == 0)
 		r = lookup_layer(l, &l->err);
@@ -667,7 +705,7 @@ static int answer(struct image *im, struct lookup *l, struct layer **ret, struct
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
 			      struct err *err)
 {
-	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * NS_PER_MS;
 	struct lookup *l = NULL;
 	struct layer *known;
 	struct image *im;
@@ -676,21 +714,15 @@ may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q,
 	if (!q->has_toc && !q->has_manifest)
 		return err_set(err, -EOPNOTSUPP, "no label names a table of contents or manifest");
 	known = q->has_toc ? layers_find(r->layers, &q->blob, &q->toc) : NULL;
-	if (known) {
-		layer_use(known);
-		*ret = known;
-		return 0;
-	}
+	if (known)
+		return use_known(r, known, q->ref, ret, err);
 	e = image_get(r, q, &im, err);
 	if (e < 0)
 		return e;
 	im->busy++;
 	e = start(im, q, &l, err);
 	while (e == 0 && !answered(im, q, &l)) {
-		now = loop_now_ns(r->loop);
-		e = now >= until
-			    ? -ETIMEDOUT
-			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
+		e = wait_until(r, until);
 		if (e == -ETIMEDOUT)
 			err_set(err, e, "nothing was found within %d ms", RESOLVE_TIMEOUT_MS);
 	}

@@ -20,7 +20,7 @@
 #define LAYERS 4
 
 static struct layer known[LAYERS];
-static unsigned adds, tails, manifests;
+static unsigned adds, tails, manifests, notes;
 static int blob_result, manifest_result;
 static unsigned blob_ms;
 static const char *manifest;
@@ -98,7 +98,9 @@ may_suspend int layers_add(struct layers *ls, const struct digest *blob, const s
 
 may_suspend int layers_note_ref(struct layers *ls, struct layer *l, struct str ref, struct err *err)
 {
-	(void)ls, (void)l, (void)ref, (void)err;
+	(void)ls, (void)err;
+	assert_true(l->users > 0);
+	notes += str_eq(ref, STR("another"));
 	return 0;
 }
 
@@ -196,7 +198,7 @@ static int in_loop(int (*fn)(void *))
 	int r;
 
 	memset(known, 0, sizeof(known));
-	adds = tails = manifests = 0;
+	adds = tails = manifests = notes = 0;
 	blob_result = manifest_result = 0;
 	blob_ms = 50;
 	assert_int_equal(loop_new(&loop, NULL), 0);
@@ -234,7 +236,9 @@ may_suspend static int toc_main(void *arg)
 		assert_int_equal(tails, 3);
 		assert_int_equal(adds, i + 1);
 	}
+	q[0].ref = STR("another"); /* one more place to fetch it from */
 	assert_int_equal(ask(&q[0]), 0);
+	assert_int_equal(notes, 1);
 	assert_int_equal(adds, 3);
 	assert_int_equal(manifests, 0);
 	end();
@@ -370,6 +374,56 @@ static void test_twice(void **state)
 	assert_int_equal(in_loop(twice_main), 0);
 }
 
+/* What was fetched ahead goes when nobody asks for it, however much else is asked for. */
+may_suspend static int unasked_main(void *arg)
+{
+	struct resolve_query q = toc_query("r", 1), next = toc_query("r", 2);
+	struct resolve_query other = {.ref = STR("m"), .blob = digest_of(1), .has_manifest = true};
+
+	(void)arg;
+	begin();
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(tails, 3);
+	manifest_result = -ENOENT;
+	for (int i = 0; i < 10; i++) {
+		task_sleep_ms(RESOLVE_KEEP_MS / 2);
+		assert_int_equal(ask(&other), -ENOENT);
+	}
+	next.layers = STR("");
+	assert_int_equal(ask(&next), 0);
+	assert_int_equal(tails, 4);
+	end();
+	return 0;
+}
+
+static void test_unasked(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(unasked_main), 0);
+}
+
+/* A layer is good only for who trusts the same table of contents. */
+may_suspend static int trust_main(void *arg)
+{
+	struct resolve_query q = toc_query("r", 1), other = toc_query("r", 1);
+
+	(void)arg;
+	begin();
+	q.layers = other.layers = STR("");
+	other.toc = digest_of(99);
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(ask(&other), -EBADMSG);
+	assert_int_equal(ask(&q), 0);
+	end();
+	return 0;
+}
+
+static void test_trust(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(trust_main), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -377,6 +431,8 @@ int main(void)
 		cmocka_unit_test(test_manifest),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_unasked),
+		cmocka_unit_test(test_trust),
 	};
 
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);
