@@ -125,14 +125,14 @@ static void image_free(struct image *im)
 /* The image that was idle for the longest time, if for min_ms at least. */
 static struct image *oldest_idle(struct resolver *r, uint64_t min_ms)
 {
-	uint64_t before = loop_now_ns(r->loop) - min_ms * NS_PER_MS;
+	uint64_t now = loop_now_ns(r->loop);
 	struct image *oldest = NULL;
 
 	for (size_t i = 0; i < r->images.size; i++) {
 		for (struct map_node *n = r->images.slots[i]; n; n = n->next) {
 			struct image *im = container_of(n, struct image, node);
 
-			if (!im->busy && im->used_ns <= before &&
+			if (!im->busy && im->used_ns + min_ms * NS_PER_MS <= now &&
 			    (!oldest || im->used_ns < oldest->used_ns))
 				oldest = im;
 		}
@@ -643,6 +643,9 @@ static int start(struct image *im, const struct resolve_query *q, struct lookup 
 	struct lookup *l = q->has_toc ? lookup_get(im, &q->blob) : lookup_find(im, &q->blob);
 	int r = 0;
 
+	if (q->has_toc && l && l->hinted && !digest_eq(trust_of(l), &q->toc))
+		return err_set(err, -EBADMSG,
+			       "another table of contents than the image had before");
 	if (l && l->state == LOOKUP_DONE && l->result < 0 && !is_final(l->result)) {
 		l->state = LOOKUP_IDLE;
 		l->result = 0;

@@ -427,12 +427,9 @@ static void test_trust(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_labels),
-		cmocka_unit_test(test_manifest),
-		cmocka_unit_test(test_faults),
-		cmocka_unit_test(test_twice),
-		cmocka_unit_test(test_unasked),
-		cmocka_unit_test(test_trust),
+		cmocka_unit_test(test_labels),  cmocka_unit_test(test_manifest),
+		cmocka_unit_test(test_faults),  cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_unasked), cmocka_unit_test(test_trust),
 	};
 
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);
