@@ -143,6 +143,11 @@ static bool serve_b(struct request *q)
 	}
 	if (asks(q, "Authorization:") || asks(q, "X-Secret"))
 		f->leaks++;
+	if (f->mode_b == BASIC) {
+		outf(q, "HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: Basic "
+			"realm=\"x\"\r\n\r\n");
+		return true;
+	}
 	if (asks(q, "/storage") && f->failures && !asks(q, "sig=1")) {
 		outf(q, "HTTP/1.1 403 Old\r\nContent-Length: 0\r\n\r\n");
 		return true;
@@ -357,6 +362,20 @@ static void main_redirect(struct fixture *f)
 	check(f->a.requests > before && f->leaks == 0);
 }
 
+/* Where a redirect leads without TLS the password of that host is not for it. */
+static void main_redirect_secret(struct fixture *f)
+{
+	char text[128];
+
+	f->mode = REDIRECT;
+	f->mode_b = BASIC;
+	snprintf(text, sizeof(text), "{\"auths\":{\"127.0.0.1:%u\":{\"auth\":\"dTpw\"}}}",
+		 f->b.port);
+	put_file(f, "config.json", text);
+	check(bad(f, 0, 10) == -EACCES);
+	check(f->b.requests == 1 && f->leaks == 0);
+}
+
 static void main_broken(struct fixture *f)
 {
 	struct registry_stats s;
@@ -492,7 +511,7 @@ static void set_up(struct fixture *f)
 	if (f->hosts) {
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
-	} else if (f->fn == main_redirect) {
+	} else if (f->fn == main_redirect || f->fn == main_redirect_secret) {
 		*strstr(text, "[host") = 0;
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
@@ -544,22 +563,43 @@ static void run(void (*fn)(struct fixture *f), bool hosts)
 		run(main_##name, hosts);                                                           \
 	}
 
-in_task(plain, false) in_task(no_range, false) in_task(cut, false) in_task(lies, false)
-	in_task(gone, false) in_task(tokens, false) in_task(identity, false) in_task(basic, false)
-		in_task(redirect, false) in_task(broken, false) in_task(busy, false)
-			in_task(mirror, true) in_task(budget, false) in_task(cancel, false)
-				in_task(stop, false)
+/* clang-format off */
+in_task(plain, false)
+in_task(no_range, false)
+in_task(cut, false)
+in_task(lies, false)
+in_task(gone, false)
+in_task(tokens, false)
+in_task(identity, false)
+in_task(basic, false)
+in_task(redirect, false)
+in_task(redirect_secret, false)
+in_task(broken, false)
+in_task(busy, false)
+in_task(mirror, true)
+in_task(budget, false)
+in_task(cancel, false)
+in_task(stop, false)
+/* clang-format on */
 
-					int main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),    cmocka_unit_test(test_no_range),
-		cmocka_unit_test(test_cut),      cmocka_unit_test(test_lies),
-		cmocka_unit_test(test_gone),     cmocka_unit_test(test_tokens),
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_basic),
-		cmocka_unit_test(test_redirect), cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_busy),     cmocka_unit_test(test_mirror),
-		cmocka_unit_test(test_budget),   cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_no_range),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_lies),
+		cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_basic),
+		cmocka_unit_test(test_redirect),
+		cmocka_unit_test(test_redirect_secret),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_mirror),
+		cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
 	};
 
