@@ -136,6 +136,11 @@ static bool serve_b(struct request *q)
 			check(asks(q, "service=s") && asks(q, "scope=repository%3Aa%2Fb%3Apull"));
 		}
 		stall(q, 30);
+		if (f->mode_b == GONE) {
+			stall(q, 100);
+			outf(q, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
+			return true;
+		}
 		f->tokens++;
 		outf(q, "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"token\":\"T%u\"}",
 		     f->tokens == 1 ? 1 : 2);
@@ -319,6 +324,25 @@ static void main_tokens(struct fixture *f)
 	check(f->tokens == 6);
 	check(get_manifest(f, manifest) == 0);
 	check(f->tokens == 6);
+}
+
+/* Those who wait for a token that cannot be had are told so together. */
+static void main_no_token(struct fixture *f)
+{
+	struct want w[8];
+
+	f->mode = TOKEN;
+	f->mode_b = GONE;
+	for (int i = 0; i < 8; i++) {
+		w[i] = (struct want){.f = f, .off = 10u * (unsigned)i, .len = 100};
+		check(scope_spawn(&f->scope, fetch, &w[i], NULL) == 0);
+	}
+	scope_wait(&f->scope);
+	for (int i = 0; i < 8; i++)
+		check(w[i].result == -EACCES && strstr(w[i].err.text, "answers 403"));
+	check(f->b.requests <= 2);
+	f->mode_b = PLAIN;
+	good(f, 0, 10);
 }
 
 static void main_identity(struct fixture *f)
@@ -570,6 +594,7 @@ in_task(cut, false)
 in_task(lies, false)
 in_task(gone, false)
 in_task(tokens, false)
+in_task(no_token, false)
 in_task(identity, false)
 in_task(basic, false)
 in_task(redirect, false)
@@ -580,9 +605,9 @@ in_task(mirror, true)
 in_task(budget, false)
 in_task(cancel, false)
 in_task(stop, false)
-/* clang-format on */
+	/* clang-format on */
 
-int main(void)
+	int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
@@ -591,6 +616,7 @@ int main(void)
 		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_no_token),
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_redirect),
