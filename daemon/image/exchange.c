@@ -292,6 +292,14 @@ static bool is_redirect(int status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+/* Of a place that was right once. Nothing of its answer has been taken. */
+static bool is_useless(const struct hop *h, int r)
+{
+	if (is_data(h->x->status))
+		return r == -EBADMSG && h->taken == r && !h->got;
+	return r != -ECANCELED && (r < 0 || h->x->status >= 400);
+}
+
 struct way {
 	const char *first; /* the address at the host */
 	const char *url;   /* the one to ask now */
@@ -313,8 +321,7 @@ static const char *next_url(struct hop *h, struct way *w, int r)
 		log_debug("plain http host=%s", x->host->authority);
 		return w->first;
 	}
-	if (w->remembered && r != -ECANCELED && !is_data(x->status) &&
-	    (r < 0 || x->status >= 400)) {
+	if (w->remembered && is_useless(h, r)) {
 		location_drop(&x->all->locations, w->first); /* it may be old */
 		w->remembered = false;
 		return w->first;

@@ -153,6 +153,10 @@ static bool serve_b(struct request *q)
 			"realm=\"x\"\r\n\r\n");
 		return true;
 	}
+	if (f->mode_b == SHORT && !asks(q, "sig=1")) {
+		outf(q, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsorry");
+		return true;
+	}
 	if (asks(q, "/storage") && f->failures && !asks(q, "sig=1")) {
 		outf(q, "HTTP/1.1 403 Old\r\nContent-Length: 0\r\n\r\n");
 		return true;
@@ -386,6 +390,18 @@ static void main_redirect(struct fixture *f)
 	check(f->a.requests > before && f->leaks == 0);
 }
 
+/* A remembered place that answers something else is asked for again too. */
+static void main_redirect_wrong(struct fixture *f)
+{
+	f->mode = REDIRECT;
+	good(f, 0, 10);
+	f->mode_b = SHORT;
+	good(f, 10, 10);
+	check(f->a.requests == 2);
+	good(f, 20, 10);
+	check(f->a.requests == 2);
+}
+
 /* Where a redirect leads without TLS the password of that host is not for it. */
 static void main_redirect_secret(struct fixture *f)
 {
@@ -444,6 +460,8 @@ static void main_mirror(struct fixture *f)
 	f->mode_b = LIES;
 	good(f, 0, 10);
 	check(f->a.requests >= 1);
+	f->mode_b = SHORT; /* what it says of the size does not count for the next */
+	good(f, 0, 10);
 	f->mode_b = BROKEN;
 	f->failures = 1000;
 	check(fetch(&w) == 0 && w.answer.host == 1 && w.answer.hosts_n == 2);
@@ -535,7 +553,8 @@ static void set_up(struct fixture *f)
 	if (f->hosts) {
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
-	} else if (f->fn == main_redirect || f->fn == main_redirect_secret) {
+	} else if (f->fn == main_redirect || f->fn == main_redirect_wrong ||
+		   f->fn == main_redirect_secret) {
 		*strstr(text, "[host") = 0;
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
@@ -598,6 +617,7 @@ in_task(no_token, false)
 in_task(identity, false)
 in_task(basic, false)
 in_task(redirect, false)
+in_task(redirect_wrong, false)
 in_task(redirect_secret, false)
 in_task(broken, false)
 in_task(busy, false)
@@ -620,6 +640,7 @@ in_task(stop, false)
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_basic),
 		cmocka_unit_test(test_redirect),
+		cmocka_unit_test(test_redirect_wrong),
 		cmocka_unit_test(test_redirect_secret),
 		cmocka_unit_test(test_broken),
 		cmocka_unit_test(test_busy),
