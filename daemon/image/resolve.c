@@ -35,6 +35,7 @@ struct resolver {
 	struct scope scope;
 	struct waitq changed; /* some look-up or image has */
 	struct list adding;   /* lookup.adding_link: tables that become layers just now */
+	uint64_t tables;      /* bytes of tables in memory */
 	bool janitor;
 };
 
@@ -327,29 +328,59 @@ static int toc_job(void *arg)
 	return toc_to_index(j->hint, j->place, j->bytes, j->blob_size, j->fd, j->err);
 }
 
+/* The table's bytes are in memory from here on. */
+may_suspend static int memory_enter(struct resolver *r, uint64_t n)
+{
+	int e = 0;
+
+	while (e == 0 && r->tables > 0 && r->tables + n > RESOLVE_TABLES_MAX)
+		e = waitq_wait(&r->changed);
+	if (e == 0)
+		r->tables += n;
+	return e;
+}
+
+static void memory_leave(struct resolver *r, uint64_t n)
+{
+	r->tables -= n;
+	waitq_wake_all(&r->changed);
+}
+
+/* Fetches the table and makes an index of it. */
+may_suspend static int read_table(struct lookup *l, const struct toc_place *place, int fd,
+				  struct err *err)
+{
+	auto_buf struct buf bytes = BUF_INIT;
+	struct toc_job job;
+	int ret = table(l, place, &bytes, err);
+
+	if (ret < 0)
+		return ret;
+	job = (struct toc_job){.hint = &l->hint,
+			       .place = place,
+			       .bytes = {(char *)bytes.data, bytes.len},
+			       .blob_size = l->blob_size ? l->blob_size : l->hint.blob_size,
+			       .fd = fd,
+			       .err = err};
+	return work_run(l->image->r->threads, toc_job, &job);
+}
+
 may_suspend static int make_layer(struct lookup *l, struct err *err)
 {
 	struct resolver *r = l->image->r;
-	auto_buf struct buf bytes = BUF_INIT;
 	struct toc_place place;
-	struct toc_job job;
 	int ret = locate(l, &place, err);
 
-	if (ret == 0)
-		ret = table(l, &place, &bytes, err);
 	if (ret < 0)
 		return ret;
 	auto_close int fd = layers_tmpfile(r->layers, err);
 	if (fd < 0)
 		return fd;
-	job = (struct toc_job){.hint = &l->hint,
-			       .place = &place,
-			       .bytes = {(char *)bytes.data, bytes.len},
-			       .blob_size = l->blob_size ? l->blob_size : l->hint.blob_size,
-			       .fd = fd,
-			       .err = err};
-	ret = work_run(r->threads, toc_job, &job);
-	buf_fini(&bytes);
+	ret = memory_enter(r, place.len);
+	if (ret < 0)
+		return ret;
+	ret = read_table(l, &place, fd, err);
+	memory_leave(r, place.len);
 	buf_fini(&l->tail);
 	if (ret < 0)
 		return ret;

@@ -24,6 +24,9 @@ static unsigned adds, tails, manifests, notes;
 static int blob_result, manifest_result;
 static unsigned blob_ms;
 static const char *manifest;
+static const char zeros[TOC_COMPRESSED_MAX];
+static uint64_t table_len;                 /* where the manifest says its place */
+static uint64_t in_memory, in_memory_most; /* of all tables */
 
 /* Digest number i: all bytes are i. */
 static struct digest digest_of(unsigned i)
@@ -59,8 +62,11 @@ may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 	if (blob_result < 0)
 		return err_set(err, blob_result, "blob");
 	ret->blob_size = 1000;
-	return q->on_data(q->arg, q->off == BLOB_TAIL ? 900 : q->off, "table",
-			  q->off == BLOB_TAIL ? 100 : q->len);
+	if (q->off == BLOB_TAIL)
+		return q->on_data(q->arg, 900, zeros, 100);
+	in_memory += q->len;
+	in_memory_most = in_memory > in_memory_most ? in_memory : in_memory_most;
+	return q->on_data(q->arg, q->off, zeros, q->len);
 }
 
 struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust)
@@ -126,7 +132,7 @@ int toc_place_from_hint(const struct toc_hint *h, struct toc_place *ret, struct 
 	(void)err;
 	if (!h->position.len)
 		return -ENOENT;
-	*ret = (struct toc_place){.off = 500, .len = 50};
+	*ret = (struct toc_place){.off = 500, .len = table_len};
 	return 0;
 }
 
@@ -146,6 +152,7 @@ int toc_to_index(const struct toc_hint *h, const struct toc_place *place, struct
 	(void)h, (void)fd, (void)err;
 	assert_int_equal(bytes.len, place->len);
 	assert_true(blob_size == 1000);
+	__atomic_fetch_sub(&in_memory, place->len > 60 ? place->len : 0, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -201,6 +208,8 @@ static int in_loop(int (*fn)(void *))
 	adds = tails = manifests = notes = 0;
 	blob_result = manifest_result = 0;
 	blob_ms = 50;
+	table_len = 50;
+	in_memory = in_memory_most = 0;
 	assert_int_equal(loop_new(&loop, NULL), 0);
 	loop_use_virtual_time(loop, 2000);
 	r = loop_run(loop, fn, NULL);
@@ -301,6 +310,38 @@ may_suspend static int manifest_main(void *arg)
 		assert_int_equal(known[i].users, 0);
 	end();
 	return 0;
+}
+
+/* Large tables of contents do not all come into memory at once. */
+may_suspend static int large_main(void *arg)
+{
+	struct resolve_query q = {.ref = STR("r"), .has_manifest = true, .manifest = digest_of(9)};
+	char note[512], text[DIGEST_TEXT_SIZE];
+	struct digest trust = digest_of(50);
+
+	(void)arg;
+	digest_text(&trust, text);
+	snprintf(note, sizeof(note),
+		 "\"io.github.containers.zstd-chunked.manifest-checksum\":\"%s\","
+		 "\"io.github.containers.zstd-chunked.manifest-position\":\"500:50:90:1\"",
+		 text);
+	manifest = manifest_of(note);
+	table_len = TOC_COMPRESSED_MAX;
+	begin();
+	q.blob = digest_of(1);
+	assert_int_equal(ask(&q), 0);
+	q.blob = digest_of(3);
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(adds, 2);
+	assert_int_equal(in_memory_most, TOC_COMPRESSED_MAX);
+	end();
+	return 0;
+}
+
+static void test_large(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(large_main), 0);
 }
 
 static void test_manifest(void **state)
@@ -430,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_labels),  cmocka_unit_test(test_manifest),
 		cmocka_unit_test(test_faults),  cmocka_unit_test(test_twice),
 		cmocka_unit_test(test_unasked), cmocka_unit_test(test_trust),
+		cmocka_unit_test(test_large),
 	};
 
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);
