@@ -133,8 +133,7 @@ int index_read_object(int fd, uint32_t i, struct index_object *ret, struct err *
 int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *ret,
 		      struct err *err) must_check;
 
-/* --- making one ---------------------------------------------------------------------------------
- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 /*
  * Takes the entries of a table of contents in its order, and checks the rules above at the end.

@@ -7,8 +7,7 @@
 
 #include "base/banned.h"
 
-/* --- objects ------------------------------------------------------------------------------------
- */
+/* --- objects ---------------------------------------------------------------------------------- */
 
 struct objects {
 	uint32_t *order; /* file numbers; in the end one an object, as in the blob */
@@ -147,8 +146,7 @@ static uint64_t blob_len(const struct index_builder *b, const struct index_chunk
 	return len < most ? len : most;
 }
 
-/* --- output -------------------------------------------------------------------------------------
- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 struct out {
 	int fd;

@@ -72,8 +72,7 @@ struct lookup {
 	struct err err;
 };
 
-/* --- images and look-ups in memory -------------------------------------------------------------
- */
+/* --- images and look-ups in memory ------------------------------------------------------------ */
 
 static struct lookup *lookup_find(struct image *im, const struct digest *blob)
 {
@@ -201,8 +200,7 @@ static void image_leave(struct image *im)
 	waitq_wake_all(&im->r->changed);
 }
 
-/* --- one layer ----------------------------------------------------------------------------------
- */
+/* --- one layer -------------------------------------------------------------------------------- */
 
 static const struct digest *trust_of(const struct lookup *l)
 {
@@ -495,8 +493,7 @@ static int lookup_start(struct lookup *l)
 	return 0;
 }
 
-/* --- the manifest -------------------------------------------------------------------------------
- */
+/* --- the manifest ----------------------------------------------------------------------------- */
 
 static char *copy(struct str s)
 {
@@ -640,8 +637,7 @@ static int manifest_start(struct image *im)
 	return r;
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /* The ends of this and the upper layers' blobs. */
 static void look_ahead(struct image *im, struct str list)
@@ -796,8 +792,7 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 	return e;
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int resolver_new(struct loop *loop, struct registry *registry, struct layers *layers,
 		 struct work *threads, struct resolver **ret, struct err *err)

@@ -37,8 +37,7 @@ static struct digest digest_of(unsigned i)
 	return d;
 }
 
-/* --- what resolve.c calls ------------------------------------------------------------------------
- */
+/* --- what resolve.c calls --------------------------------------------------------------------- */
 
 may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
 				  enum fetch_class class, struct buf *ret_body, struct err *err)
@@ -156,8 +155,7 @@ int toc_to_index(const struct toc_hint *h, const struct toc_place *place, struct
 	return 0;
 }
 
-/* --- the tests -----------------------------------------------------------------------------------
- */
+/* --- the tests -------------------------------------------------------------------------------- */
 
 static struct resolver *resolver;
 
