@@ -228,8 +228,7 @@ static may_suspend int hop_run(struct hop *h, uint64_t due_ns, struct err *err)
 		if (now >= due_ns)
 			return err_set(err, -ETIMEDOUT, "%s: no time left", h->peer->authority);
 		x->wait_ms = breaker_enter(h->peer, now);
-		x->breaker = x->wait_ms > 0;
-		if (x->breaker)
+		if (x->wait_ms > 0)
 			return err_set(err, -EHOSTDOWN, "%s: it has failed too often lately",
 				       h->peer->authority);
 		r = send(h, (unsigned)((due_ns - now) / NS_PER_MS) + 1, err);
@@ -381,7 +380,6 @@ int exchange_run(struct exchange *x, struct err *err)
 		return no_memory(err);
 	x->status = 0;
 	x->wait_ms = 0;
-	x->breaker = false;
 	w.url = x->blob ? location_get(&x->all->locations, w.first, x->arena) : NULL;
 	w.remembered = w.url != NULL;
 	if (!w.url)

@@ -7,7 +7,6 @@
 #define FIRSTLIGHT_IMAGE_EXCHANGE_H
 
 #include "image/auth.h"
-#include "image/budget.h"
 #include "image/hosts.h"
 #include "image/location.h"
 #include "image/peer.h"
@@ -20,7 +19,6 @@ struct exchanger {
 	struct loop *loop;
 	struct http *http;
 	struct auth *auth;
-	struct budget *budget;
 	struct peers peers;
 	struct locations locations;
 	const char *user_agent; /* "User-Agent: …" */
@@ -46,7 +44,6 @@ struct exchange {
 	/* its result */
 	int status;       /* the last one; 0 = none */
 	unsigned wait_ms; /* by Retry-After, or until the breaker lets one through; 0 = not said */
-	bool breaker;     /* it was not even asked */
 };
 
 /*
