@@ -533,23 +533,37 @@ static void note_config(struct image *im, const struct json *descriptor)
 		im->config_size = (uint64_t)size->integer;
 }
 
-static int manifest_layers(struct image *im, struct str body)
+struct manifest_job {
+	struct str body;
+	struct arena *arena;
+	struct json *doc;
+	struct err *err;
+};
+
+static int manifest_job(void *arg)
+{
+	struct manifest_job *j = arg;
+
+	return json_tree(j->body, j->arena, &j->doc, j->err);
+}
+
+may_suspend static int manifest_layers(struct image *im, struct str body)
 {
 	auto_arena struct arena a;
+	struct manifest_job job = {.body = body, .arena = &a, .err = &im->err};
 	const struct json *layers, *d;
-	struct json *doc;
 	struct digest blob;
 	int r;
 
 	arena_init(&a, JSON_TREE_MAX);
-	r = json_tree(body, &a, &doc, &im->err);
+	r = body.len > KiB(64) ? work_run(im->r->threads, manifest_job, &job) : manifest_job(&job);
 	if (r < 0)
 		return err_wrap(&im->err, r, "manifest");
-	note_config(im, json_get(doc, "config"));
-	layers = json_get(doc, "layers");
+	note_config(im, json_get(job.doc, "config"));
+	layers = json_get(job.doc, "layers");
 	if (!layers || layers->type != JSON_LIST)
 		return err_set(&im->err, -EOPNOTSUPP, "the manifest has no layers");
-	for (d = layers->first; d; d = d->next) {
+	for (d = layers->first; d && im->lookups_n < RESOLVE_LAYERS_MAX; d = d->next) {
 		struct lookup *l = digest_parse(json_text(d, "digest"), &blob) == 0
 					   ? lookup_get(im, &blob)
 					   : NULL;
