@@ -34,7 +34,7 @@ struct exchange {
 	size_t headers_n;
 	bool blob; /* remember where it is */
 	enum fetch_class class;
-	const bool *urgent; /* as in struct blob_request */
+	const bool *urgent;  /* as in struct blob_request */
 	unsigned timeout_ms; /* of all hops together */
 	/* Of an answer with 200 or 206; as in http.h. -EALREADY: there is no need of more. */
 	int (*on_head)(void *arg, const struct http_head *head);

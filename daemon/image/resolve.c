@@ -780,7 +780,7 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 			       struct buf *ret, struct err *err)
 {
 	const struct resolve_query q = {.ref = ref, .has_manifest = true, .manifest = *manifest};
-	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * NS_PER_MS;
 	struct image *im;
 	int e = image_get(r, &q, &im, err);
 
@@ -790,12 +790,8 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 	if (im->config_state == CONFIG_FAILED && im->state == MANIFEST_HERE)
 		im->state = MANIFEST_UNASKED;
 	e = manifest_start(im);
-	while (e == 0 && im->config_state == CONFIG_COMING) {
-		now = loop_now_ns(r->loop);
-		e = now >= until
-			    ? -ETIMEDOUT
-			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
-	}
+	while (e == 0 && im->config_state == CONFIG_COMING)
+		e = wait_until(r, until);
 	if (e == 0 && im->config_state == CONFIG_FAILED)
 		e = im->state == MANIFEST_FAILED ? im->result : -ENOENT;
 	if (e == 0)
