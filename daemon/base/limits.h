@@ -154,9 +154,9 @@
 #define RUN_IDLE_MS 10000 /* without users for so long: unmounted */
 
 /* fetching */
-#define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */
-#define FETCH_REQUEST_MAX       MiB(4)   /* one request of neighbours, unless one chunk is larger */
-#define FETCH_BUSY_REQUEST_MAX  MiB(1)   /* of the background, with demand since */
+#define FETCH_READ_TIMEOUT_MS   60000  /* then a read gets EIO */
+#define FETCH_REQUEST_MAX       MiB(4) /* one request of neighbours, unless one chunk is larger */
+#define FETCH_BUSY_REQUEST_MAX  MiB(1) /* of the background, with demand since */
 #define FETCH_QUIET_MS          2000
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
