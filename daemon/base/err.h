@@ -33,8 +33,7 @@ void err_set_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4)
 void err_errno_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
 void err_wrap_(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);
 
-/* The compiler and clang-tidy see here that the answer is an error: the functions abort otherwise.
- */
+/* The compiler and clang-tidy see here that the answer is an error: else the functions abort. */
 #define err_answer_(fn, err, code, ...)                                                            \
 	({                                                                                         \
 		int err_code_ = (code);                                                            \

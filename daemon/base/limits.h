@@ -154,9 +154,9 @@
 #define RUN_IDLE_MS 10000 /* without users for so long: unmounted */
 
 /* fetching */
-#define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */
-#define FETCH_REQUEST_MAX       MiB(4)   /* one request of neighbours, unless one chunk is larger */
-#define FETCH_BUSY_REQUEST_MAX  MiB(1)   /* of the background, with demand since */
+#define FETCH_READ_TIMEOUT_MS   60000  /* then a read gets EIO */
+#define FETCH_REQUEST_MAX       MiB(4) /* one request of neighbours, unless one chunk is larger */
+#define FETCH_BUSY_REQUEST_MAX  MiB(1) /* of the background, with demand since */
 #define FETCH_QUIET_MS          2000
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
@@ -190,8 +190,9 @@
 #define RESOLVE_KEEP_MS    60000   /* what was found and nobody asked for */
 #define RESOLVE_TAIL_MIN   KiB(64) /* first guess of how much of a blob's end holds the table */
 #define RESOLVE_TAIL_MAX   KiB(1024)
-#define RESOLVE_TAIL_SHARE 64    /* or that part of the blob */
-#define RESOLVE_TIMEOUT_MS 20000 /* then the layer takes the ordinary path */
+#define RESOLVE_TAIL_SHARE 64      /* or that part of the blob */
+#define RESOLVE_TABLES_MAX MiB(64) /* compressed tables in memory; or one that is larger */
+#define RESOLVE_TIMEOUT_MS 20000   /* then the layer takes the ordinary path */
 
 /* what a start will read */
 #define IMAGE_CONFIG_MAX    KiB(512) /* one image's config */

@@ -31,8 +31,7 @@ void map_fini(struct map *m);
 
 struct map_node *map_get(struct map *m, struct str key);
 
-/* n->key is set by the caller and not in the map. Never fails: a map that cannot grow gets slower.
- */
+/* n->key is set by the caller and not in the map. Never fails: it gets slower if it cannot grow. */
 void map_put(struct map *m, struct map_node *n);
 void map_del(struct map *m, struct map_node *n);
 

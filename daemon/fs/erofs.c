@@ -136,8 +136,7 @@ static void choose_epoch(struct image *im)
 	}
 }
 
-/* --- layout -----------------------------------------------------------------------------------
- */
+/* --- layout ----------------------------------------------------------------------------------- */
 
 static uint64_t node_size(const struct node *n)
 {
@@ -247,8 +246,7 @@ static int lay_out(struct image *im)
 	return (im->data_at + im->data_blocks) * EROFS_BLOCK > EROFS_IMAGE_MAX ? -EFBIG : 0;
 }
 
-/* --- bytes -------------------------------------------------------------------------------------
- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 static int flush(struct image *im)
 {

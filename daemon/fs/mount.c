@@ -29,8 +29,7 @@
 #define LOOP_TRIES    64 /* somebody else may take the free device first */
 #define EROFS_FLAGS   (MS_RDONLY | MS_NODEV | MS_NOSUID)
 
-/* --- metadata images ----------------------------------------------------------------------------
- */
+/* --- metadata images -------------------------------------------------------------------------- */
 
 /* A loop device with the image in it, open; it goes with its last user. */
 static int loop_attach(const char *image, char *path, size_t size, struct err *err)
@@ -111,8 +110,7 @@ int mount_is_mounted(const char *dir)
 	return (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
-/* --- probes -------------------------------------------------------------------------------------
- */
+/* --- probes ----------------------------------------------------------------------------------- */
 
 static void note(struct mount_features *f, const char *what)
 {

@@ -33,8 +33,10 @@ struct token {
 	struct mutex lock; /* one fetches it */
 	char *value;       /* NULL = none */
 	uint64_t expires_ns;
-	uint64_t no; /* changes with value */
-	char *scope; /* as the challenge said it; NULL = it did not */
+	uint64_t no;        /* changes with value */
+	unsigned tries;     /* to get credentials, that have ended */
+	struct err failure; /* of the last one; code 0 = none */
+	char *scope;        /* as the challenge said it; NULL = it did not */
 	char key[];
 };
 
@@ -232,15 +234,36 @@ static may_suspend int fetch(struct auth_use *u, struct err *err)
 	return r;
 }
 
+/* Under the lock. What failed while we waited for the lock is not tried again by each who waited:
+ * a token server that is down would hold them one after the other. tries: before the wait. */
+static may_suspend int try_to_get(struct auth_use *u, unsigned tries,
+				  may_suspend int (*get)(struct auth_use *u, struct err *err),
+				  struct err *err)
+{
+	struct token *t = u->token;
+	struct err e = ERR_INIT;
+	int r;
+
+	if (t->tries != tries && t->failure.code < 0)
+		return err_set(err, t->failure.code, "%s", t->failure.text);
+	r = get(u, &e);
+	if (r != -ECANCELED && r != -ENOMEM) {
+		t->tries++;
+		t->failure = e;
+	}
+	return r < 0 ? err_set(err, r, "%s", err_text(&e, r)) : 0;
+}
+
 static may_suspend int bearer(struct auth_use *u, const char **ret, struct err *err)
 {
 	struct token *t = u->token;
+	unsigned tries = t->tries;
 	int r = mutex_lock(&t->lock);
 
 	if (r < 0)
 		return err_set(err, r, "cancelled");
 	if (!t->value || t->expires_ns <= loop_now_ns(u->auth->loop))
-		r = fetch(u, err);
+		r = try_to_get(u, tries, fetch, err);
 	if (r == 0) {
 		u->used = true;
 		u->no = t->no;
@@ -300,12 +323,13 @@ static may_suspend int find_basic(struct auth_use *u, struct err *err)
 
 static may_suspend int basic(struct auth_use *u, const char **ret, struct err *err)
 {
+	unsigned tries = u->token->tries;
 	int r = mutex_lock(&u->token->lock);
 
 	if (r < 0)
 		return err_set(err, r, "cancelled");
 	if (!u->peer->basic)
-		r = find_basic(u, err);
+		r = try_to_get(u, tries, find_basic, err);
 	if (r == 0) {
 		u->used = true;
 		u->no = u->peer->basic_no;

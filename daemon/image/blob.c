@@ -106,9 +106,18 @@ static int head_part(struct blob_part *p, const struct http_head *head)
 
 int blob_on_head(void *arg, const struct http_head *head)
 {
-	struct blob_part *p = arg;
+	struct blob_part *p = arg, before;
+	int r;
 
-	return head->status == 206 ? head_part(p, head) : head_whole(p, head);
+	p->wrong = false; /* of an answer before this one */
+	before = *p;
+	r = head->status == 206 ? head_part(p, head) : head_whole(p, head);
+	if (p->wrong) { /* what it said of the size is not believed either */
+		before.wrong = true;
+		before.why = p->why;
+		*p = before;
+	}
+	return r;
 }
 
 int blob_on_body(void *arg, const void *data, size_t n)

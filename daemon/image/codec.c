@@ -36,8 +36,7 @@ static int damaged(struct err *err, const char *what)
 	return err_set(err, -EBADMSG, "%s", what);
 }
 
-/* --- gzip ---------------------------------------------------------------------------------------
- */
+/* --- gzip ------------------------------------------------------------------------------------- */
 
 struct gunzip {
 	z_stream z;
@@ -106,8 +105,7 @@ static int gunzip(struct str in, struct cut *c, bool past, bool first_member, st
 	return r;
 }
 
-/* --- zstd ---------------------------------------------------------------------------------------
- */
+/* --- zstd ------------------------------------------------------------------------------------- */
 
 struct unzstd {
 	ZSTD_DCtx *ctx;
@@ -161,8 +159,7 @@ static int unzstd(struct str in, struct cut *c, bool past, struct err *err)
 	return r;
 }
 
-/* --- both ---------------------------------------------------------------------------------------
- */
+/* --- both ------------------------------------------------------------------------------------- */
 
 static int run(enum codec codec, struct str in, struct cut *c, bool past, bool first_member,
 	       struct err *err)

@@ -26,6 +26,7 @@ struct hop {
 	struct http_head head;
 	struct buf body; /* of an error */
 	bool own;        /* at the host itself, not where it has sent us */
+	bool trusted;    /* may know who asks, and may ask who does */
 	bool got;        /* bytes of a 200 or 206 */
 	bool unasked;    /* no credentials could be had */
 	bool enough;     /* the request ended because no more was needed */
@@ -123,7 +124,7 @@ static size_t put_headers(struct hop *h, const char *authorization, const char *
 	headers[n++] = "Accept-Encoding: identity";
 	for (size_t i = 0; i < x->headers_n; i++)
 		headers[n++] = x->headers[i];
-	for (size_t i = 0; h->own && i < x->host->headers_n; i++) {
+	for (size_t i = 0; h->own && h->trusted && i < x->host->headers_n; i++) {
 		given = given || strncasecmp(x->host->headers[i], "authorization:", 14) == 0;
 		headers[n++] = x->host->headers[i];
 	}
@@ -135,7 +136,7 @@ static size_t put_headers(struct hop *h, const char *authorization, const char *
 static may_suspend int send(struct hop *h, unsigned timeout_ms, struct err *err)
 {
 	struct exchange *x = h->x;
-	const char *authorization;
+	const char *authorization = NULL;
 	struct http_request q = {.method = "GET",
 				 .url = h->url,
 				 .tls = &x->host->tls,
@@ -147,7 +148,7 @@ static may_suspend int send(struct hop *h, unsigned timeout_ms, struct err *err)
 				 .pausable = x->class == FETCH_BACKGROUND,
 				 .urgent = x->urgent};
 	const char **headers;
-	int r = auth_header(&h->use, &authorization, err);
+	int r = h->trusted ? auth_header(&h->use, &authorization, err) : 0;
 
 	h->unasked = r < 0;
 	if (r < 0)
@@ -178,6 +179,19 @@ static void hop_end(struct hop *h)
 	buf_fini(&h->body);
 }
 
+/*
+ * A redirect must not lead past TLS: what is known of a host (token, password, realm) is for its
+ * side that the system's authorities vouch for, unless its own configuration says otherwise.
+ */
+static bool is_trusted(const struct hop *h)
+{
+	const struct host *host = h->x->host;
+
+	if (h->parts.https)
+		return h->own || (!host->tls.skip_verify && !host->tls.ca.len);
+	return h->own && (!host->https || (host->fallback && !h->peer->tls_seen));
+}
+
 static int hop_start(struct hop *h, struct exchange *x, const char *url, struct err *err)
 {
 	*h = (struct hop){.x = x, .url = url};
@@ -194,7 +208,8 @@ static int hop_start(struct hop *h, struct exchange *x, const char *url, struct 
 				   .repository = x->repository,
 				   .arena = x->arena};
 	h->own = str_eq(h->parts.authority, str_of(x->host->authority));
-	if (h->own) {
+	h->trusted = is_trusted(h);
+	if (h->own && h->trusted) {
 		h->use.headers = x->host->headers;
 		h->use.headers_n = x->host->headers_n;
 	}
@@ -213,15 +228,14 @@ static may_suspend int hop_run(struct hop *h, uint64_t due_ns, struct err *err)
 		if (now >= due_ns)
 			return err_set(err, -ETIMEDOUT, "%s: no time left", h->peer->authority);
 		x->wait_ms = breaker_enter(h->peer, now);
-		x->breaker = x->wait_ms > 0;
-		if (x->breaker)
+		if (x->wait_ms > 0)
 			return err_set(err, -EHOSTDOWN, "%s: it has failed too often lately",
 				       h->peer->authority);
 		r = send(h, (unsigned)((due_ns - now) / NS_PER_MS) + 1, err);
 		tell_breaker(h, r, loop_now_ns(x->all->loop) >= due_ns);
 		if (r == 0 && h->parts.https)
 			h->peer->tls_seen = true;
-		if (r < 0 || (x->status != 401 && x->status != 403))
+		if (r < 0 || !h->trusted || (x->status != 401 && x->status != 403))
 			return r;
 		r = auth_refused(&h->use, &h->head, err);
 		if (r == -EACCES)
@@ -277,6 +291,14 @@ static bool is_redirect(int status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+/* Of a place that was right once. Nothing of its answer has been taken. */
+static bool is_useless(const struct hop *h, int r)
+{
+	if (is_data(h->x->status))
+		return r == -EBADMSG && h->taken == r && !h->got;
+	return r != -ECANCELED && (r < 0 || h->x->status >= 400);
+}
+
 struct way {
 	const char *first; /* the address at the host */
 	const char *url;   /* the one to ask now */
@@ -298,8 +320,7 @@ static const char *next_url(struct hop *h, struct way *w, int r)
 		log_debug("plain http host=%s", x->host->authority);
 		return w->first;
 	}
-	if (w->remembered && r != -ECANCELED && !is_data(x->status) &&
-	    (r < 0 || x->status >= 400)) {
+	if (w->remembered && is_useless(h, r)) {
 		location_drop(&x->all->locations, w->first); /* it may be old */
 		w->remembered = false;
 		return w->first;
@@ -359,7 +380,6 @@ int exchange_run(struct exchange *x, struct err *err)
 		return no_memory(err);
 	x->status = 0;
 	x->wait_ms = 0;
-	x->breaker = false;
 	w.url = x->blob ? location_get(&x->all->locations, w.first, x->arena) : NULL;
 	w.remembered = w.url != NULL;
 	if (!w.url)

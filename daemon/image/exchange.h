@@ -7,7 +7,6 @@
 #define FIRSTLIGHT_IMAGE_EXCHANGE_H
 
 #include "image/auth.h"
-#include "image/budget.h"
 #include "image/hosts.h"
 #include "image/location.h"
 #include "image/peer.h"
@@ -20,7 +19,6 @@ struct exchanger {
 	struct loop *loop;
 	struct http *http;
 	struct auth *auth;
-	struct budget *budget;
 	struct peers peers;
 	struct locations locations;
 	const char *user_agent; /* "User-Agent: …" */
@@ -36,7 +34,7 @@ struct exchange {
 	size_t headers_n;
 	bool blob; /* remember where it is */
 	enum fetch_class class;
-	const bool *urgent; /* as in struct blob_request */
+	const bool *urgent;  /* as in struct blob_request */
 	unsigned timeout_ms; /* of all hops together */
 	/* Of an answer with 200 or 206; as in http.h. -EALREADY: there is no need of more. */
 	int (*on_head)(void *arg, const struct http_head *head);
@@ -46,7 +44,6 @@ struct exchange {
 	/* its result */
 	int status;       /* the last one; 0 = none */
 	unsigned wait_ms; /* by Retry-After, or until the breaker lets one through; 0 = not said */
-	bool breaker;     /* it was not even asked */
 };
 
 /*

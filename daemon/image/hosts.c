@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Makes hosts of hosts.toml, certificate directories and defaults. Owns the arena of each result.
- */
+/* Makes hosts of hosts.toml, certificate directories and defaults. Owns the arena of a result. */
 #include "image/hosts.h"
 
 #include <strings.h>

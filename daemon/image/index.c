@@ -99,8 +99,7 @@ void index_chunk(const struct index *ix, uint32_t i, struct index_chunk *ret)
 	index_unpack_chunk(&ix->chunks[i], ret);
 }
 
-/* --- checks -------------------------------------------------------------------------------------
- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static bool in_strings(const struct index *ix, uint32_t off, uint32_t len)
 {
@@ -351,8 +350,7 @@ static int check_objects(const struct index *ix, struct err *err)
 	return 0;
 }
 
-/* --- the file -----------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static int read_at(int fd, void *p, size_t n, uint64_t off, struct err *err)
 {

@@ -12,7 +12,7 @@
  *   - a hard link leads to an entry that is no hard link and no directory (chains are resolved), or
  *     to a path that this layer does not have (INDEX_LINK_BELOW): a lower layer must have it.
  *   - whiteouts are entries of their own type: the path is that of what they hide. No entry is
- * below one.
+ *     below one.
  *   - the root has an entry only if it is opaque, and only that counts: containerd does not apply a
  *     layer's attributes of the root.
  *   - entries are ordered as a walk of the tree: paths by bytes, '/' before all others. So what is
@@ -133,8 +133,7 @@ int index_read_object(int fd, uint32_t i, struct index_object *ret, struct err *
 int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *ret,
 		      struct err *err) must_check;
 
-/* --- making one ---------------------------------------------------------------------------------
- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 /*
  * Takes the entries of a table of contents in its order, and checks the rules above at the end.
@@ -142,7 +141,7 @@ int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *re
  *   - names and targets of hard links are cleaned; of entries with the same name the last counts.
  *   - .wh.NAME and .wh..wh..opq become whiteouts and opaque directories (image-spec layer.md);
  *     what is in the layer beside its whiteout stays, a directory then is opaque. A character
- * device 0:0 is a whiteout too, as for overlayfs.
+ *     device 0:0 is a whiteout too, as for overlayfs.
  *   - landmarks and the TOC itself are taken out; .prefetch.landmark says what comes first.
  *   - xattrs that containerd would not set are dropped. Times before 1970 become 0.
  */

@@ -83,8 +83,7 @@ static int add_path(struct index_builder *b, struct str name, struct span *ret)
 	return 0;
 }
 
-/* --- names that mean something ------------------------------------------------------------------
- */
+/* --- names that mean something ---------------------------------------------------------------- */
 
 enum name { NAME_PLAIN, NAME_SKIP, NAME_LANDMARK, NAME_NO_PREFETCH };
 
@@ -144,8 +143,7 @@ static int read_name(struct index_builder *b, struct rec_entry *e, enum name *re
 	return 0;
 }
 
-/* --- xattrs -------------------------------------------------------------------------------------
- */
+/* --- xattrs ----------------------------------------------------------------------------------- */
 
 /* Would containerd set it, and the kernel take it? */
 static bool xattr_wanted(struct str name, enum index_type type)
@@ -213,8 +211,7 @@ static int add_xattrs(struct index_builder *b, struct rec_entry *e,
 	return r;
 }
 
-/* --- entries ------------------------------------------------------------------------------------
- */
+/* --- entries ---------------------------------------------------------------------------------- */
 
 static int add_link(struct index_builder *b, struct str link, struct rec_entry *e)
 {
@@ -342,8 +339,7 @@ int index_builder_add(struct index_builder *b, const struct index_entry *in, uin
 	return r < 0 ? build_error(err, r, in->path, "entry that cannot be") : 0;
 }
 
-/* --- chunks -------------------------------------------------------------------------------------
- */
+/* --- chunks ----------------------------------------------------------------------------------- */
 
 static int chunk_error(const struct index_builder *b, struct err *err, int code, const char *text)
 {

@@ -133,14 +133,6 @@ void index_head_digest(const struct index_head *h, struct digest *ret)
 	sha256(h, offsetof(struct index_head, head), ret);
 }
 
-int index_limits(uint64_t entries, uint64_t chunks, uint64_t strings)
-{
-	return entries > INDEX_ENTRIES_MAX || chunks > INDEX_CHUNKS_MAX ||
-			       strings > INDEX_STRINGS_MAX
-		       ? -EFBIG
-		       : 0;
-}
-
 struct index_layout index_layout(const struct index_head *h)
 {
 	struct index_layout l = {.entries = sizeof(*h)};
@@ -169,9 +161,9 @@ int index_head_check(struct index_head *h, uint64_t file_size, struct err *err)
 	if (h->version != INDEX_VERSION || h->codec > CODEC_ZSTD ||
 	    h->prefetch_end > h->blob_size || h->blob_size > INT64_MAX)
 		return err_set(err, -EBADMSG, "layer index: wrong header");
-	if (index_limits(h->entries_n, h->chunks_n, h->strings_len) < 0 ||
-	    h->objects_n > h->chunks_n || h->xattrs_n > INDEX_XATTRS_MAX ||
-	    index_layout(h).end > INDEX_FILE_MAX)
+	if (h->entries_n > INDEX_ENTRIES_MAX || h->chunks_n > INDEX_CHUNKS_MAX ||
+	    h->strings_len > INDEX_STRINGS_MAX || h->objects_n > h->chunks_n ||
+	    h->xattrs_n > INDEX_XATTRS_MAX || index_layout(h).end > INDEX_FILE_MAX)
 		return err_set(err, -EFBIG, "layer index: larger than the limits");
 	if (index_layout(h).end != file_size)
 		return err_set(err, -EBADMSG, "layer index: file cut or too long");

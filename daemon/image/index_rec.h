@@ -84,8 +84,6 @@ bool index_chunk_sound(const struct rec_chunk *r);
 void index_head_digest(const struct index_head *little_endian, struct digest *ret);
 uint32_t index_check(const void *rec, size_t n);
 
-/* Counts within limits? -EFBIG. */
-int index_limits(uint64_t entries, uint64_t chunks, uint64_t strings) must_check;
 struct index_layout index_layout(const struct index_head *host);
 
 /* Does the file's header hold? Makes it the host's. -EBADMSG, -ENOTSUP, -EFBIG. */

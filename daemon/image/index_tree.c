@@ -111,8 +111,7 @@ static int merge_names(struct index_builder *b, struct err *err)
 	return 0;
 }
 
-/* --- hard links ---------------------------------------------------------------------------------
- */
+/* --- hard links ------------------------------------------------------------------------------- */
 
 static uint32_t find(const struct index_builder *b, struct str path)
 {

@@ -7,8 +7,7 @@
 
 #include "base/banned.h"
 
-/* --- objects ------------------------------------------------------------------------------------
- */
+/* --- objects ---------------------------------------------------------------------------------- */
 
 struct objects {
 	uint32_t *order; /* file numbers; in the end one an object, as in the blob */
@@ -147,8 +146,7 @@ static uint64_t blob_len(const struct index_builder *b, const struct index_chunk
 	return len < most ? len : most;
 }
 
-/* --- output -------------------------------------------------------------------------------------
- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 struct out {
 	int fd;
@@ -372,6 +370,9 @@ static int put_all(const struct index_builder *b, const struct objects *os, stru
 
 	if (r == 0)
 		r = put_xattrs(b, o, &n, err);
+	/* Links of a chain share a target in memory, and each has its own in the file. */
+	if (r == 0 && n.strings > INDEX_STRINGS_MAX)
+		r = err_set(err, -EFBIG, "layer index: larger than the limits");
 	if (r == 0)
 		r = put_objects(b, os, o, err);
 	if (r == 0)

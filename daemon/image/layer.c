@@ -546,9 +546,11 @@ may_suspend static int remove_objects(struct layers *ls, struct layer *l, struct
 	if (job.fd == -ENOENT)
 		return 0; /* its objects are left without a layer: the store's own walk finds them
 			   */
-	job.fd = job.fd < 0 ? job.fd : fcntl(job.fd, F_DUPFD_CLOEXEC, 0);
 	if (job.fd < 0)
 		return job.fd;
+	job.fd = take_fd(&l->fd);
+	list_del(&l->fd_link);
+	ls->open_n--;
 	r = work_run(ls->threads, index_job, &job);
 	close(job.fd);
 	keys = calloc(job.n + 1, sizeof(*keys));
@@ -604,15 +606,23 @@ may_suspend static int layer_remove(struct layers *ls, struct layer *l, struct e
 	return 0;
 }
 
-static struct layer *next_dying(struct layers *ls)
+/* The one behind id `after`, so that one that cannot be removed does not keep the others; or the
+ * first. */
+static struct layer *next_dying(struct layers *ls, uint32_t after)
 {
+	struct layer *first = NULL;
+
 	for (struct list *it = ls->all.next; it != &ls->all; it = it->next) {
 		struct layer *l = container_of(it, struct layer, link);
 
-		if (l->dying && !l->users)
+		if (!l->dying || l->users)
+			continue;
+		if (l->id > after)
 			return l;
+		if (!first)
+			first = l;
 	}
-	return NULL;
+	return first;
 }
 
 #define REMOVE_RETRY_MS 5000
@@ -620,9 +630,10 @@ static struct layer *next_dying(struct layers *ls)
 may_suspend static int remover(void *arg)
 {
 	struct layers *ls = arg;
+	uint32_t last = 0;
 
 	while (!task_cancelled()) {
-		struct layer *l = next_dying(ls);
+		struct layer *l = next_dying(ls, last);
 		struct err err = ERR_INIT;
 		int r;
 
@@ -631,6 +642,7 @@ may_suspend static int remover(void *arg)
 				break;
 			continue;
 		}
+		last = l->id;
 		r = layer_remove(ls, l, &err);
 		if (r < 0) {
 			log_error("remove layer=%" PRIu32 " error=\"%s\"", l->id,

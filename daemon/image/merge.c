@@ -111,8 +111,7 @@ static void drop_children(struct merge *m, struct name *n)
 	}
 }
 
-/* --- entries ----------------------------------------------------------------------------------
- */
+/* --- entries ---------------------------------------------------------------------------------- */
 
 static int set_attributes(struct merge *m, struct merge_inode *in, const struct index_entry *e)
 {
@@ -379,8 +378,7 @@ static int put_layer(struct merge *m, const struct index *ix, struct err *err)
 	return 0;
 }
 
-/* --- the end ----------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static int cmp_names(const void *a, const void *b)
 {

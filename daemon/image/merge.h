@@ -19,11 +19,12 @@ struct merge_inode {
 	int64_t mtime;
 	uint32_t mtime_nsec;
 	uint32_t dev_major, dev_minor;
-	uint32_t nlink;    /* as overlayfs shows it: names in its layer; directories 2 +
-			      subdirectories,    1 when several layers have made it */
-	struct str target; /* of a symlink */
-	uint64_t size;     /* of a regular file */
-	struct digest key; /* of its content; size 0: none */
+	/* As overlayfs shows it: names in its layer; of a directory 2 + its subdirectories, or 1
+	 * when several layers have made it. */
+	uint32_t nlink;
+	struct str target;                /* of a symlink */
+	uint64_t size;                    /* of a regular file */
+	struct digest key;                /* of its content; size 0: none */
 	const struct index_xattr *xattrs; /* without trusted.* of the layers, ordered by name */
 	uint32_t xattrs_n;
 	bool opaque;  /* a directory that hides what lies below the run */

@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "image/blob.h"
+#include "image/budget.h"
 #include "image/exchange.h"
 #include "image/ref.h"
 #include "loop/loop.h"
@@ -543,7 +544,6 @@ static int start(struct registry *r, struct loop *loop, struct http *http,
 	budget_init(&r->budget, loop, http);
 	r->ex.loop = loop;
 	r->ex.http = http;
-	r->ex.budget = &r->budget;
 	r->ex.user_agent = r->user_agent;
 	if (peers_init(&r->ex.peers) < 0 || locations_init(&r->ex.locations) < 0 ||
 	    map_init(&r->spaces) < 0)

@@ -28,8 +28,7 @@ struct registry_options {
 	const char *user_agent;
 };
 
-/* options and its strings stay the caller's. threads: for reading files and for credential helpers.
- */
+/* options and its strings stay the caller's. threads: for files and for credential helpers. */
 int registry_new(struct loop *loop, struct http *http, struct work *threads,
 		 const struct registry_options *options, struct registry **ret,
 		 struct err *err) must_check;
@@ -88,7 +87,7 @@ may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 /* Some request's urgent may have become true. */
 void registry_urgent(struct registry *r);
 
-/* For the metrics and tests. */
+/* For tests. */
 struct registry_stats {
 	uint64_t requests[FETCH_CLASSES], bytes[FETCH_CLASSES];
 	uint64_t retries, throttled, breaker_open;

@@ -24,6 +24,7 @@
 #define ANNOTATION_CHECKSUM "io.github.containers.zstd-chunked.manifest-checksum"
 #define ANNOTATION_POSITION "io.github.containers.zstd-chunked.manifest-position"
 #define JANITOR_MS          5000
+#define NS_PER_MS           1000000ull
 
 struct resolver {
 	struct loop *loop;
@@ -34,6 +35,7 @@ struct resolver {
 	struct scope scope;
 	struct waitq changed; /* some look-up or image has */
 	struct list adding;   /* lookup.adding_link: tables that become layers just now */
+	uint64_t tables;      /* bytes of tables in memory */
 	bool janitor;
 };
 
@@ -70,8 +72,7 @@ struct lookup {
 	struct err err;
 };
 
-/* --- images and look-ups in memory -------------------------------------------------------------
- */
+/* --- images and look-ups in memory ------------------------------------------------------------ */
 
 static struct lookup *lookup_find(struct image *im, const struct digest *blob)
 {
@@ -124,14 +125,14 @@ static void image_free(struct image *im)
 /* The image that was idle for the longest time, if for min_ms at least. */
 static struct image *oldest_idle(struct resolver *r, uint64_t min_ms)
 {
-	uint64_t before = loop_now_ns(r->loop) - min_ms * 1000000;
+	uint64_t now = loop_now_ns(r->loop);
 	struct image *oldest = NULL;
 
 	for (size_t i = 0; i < r->images.size; i++) {
 		for (struct map_node *n = r->images.slots[i]; n; n = n->next) {
 			struct image *im = container_of(n, struct image, node);
 
-			if (!im->busy && im->used_ns <= before &&
+			if (!im->busy && im->used_ns + min_ms * NS_PER_MS <= now &&
 			    (!oldest || im->used_ns < oldest->used_ns))
 				oldest = im;
 		}
@@ -199,8 +200,7 @@ static void image_leave(struct image *im)
 	waitq_wake_all(&im->r->changed);
 }
 
-/* --- one layer ----------------------------------------------------------------------------------
- */
+/* --- one layer -------------------------------------------------------------------------------- */
 
 static const struct digest *trust_of(const struct lookup *l)
 {
@@ -326,29 +326,59 @@ static int toc_job(void *arg)
 	return toc_to_index(j->hint, j->place, j->bytes, j->blob_size, j->fd, j->err);
 }
 
+/* The table's bytes are in memory from here on. */
+may_suspend static int memory_enter(struct resolver *r, uint64_t n)
+{
+	int e = 0;
+
+	while (e == 0 && r->tables > 0 && r->tables + n > RESOLVE_TABLES_MAX)
+		e = waitq_wait(&r->changed);
+	if (e == 0)
+		r->tables += n;
+	return e;
+}
+
+static void memory_leave(struct resolver *r, uint64_t n)
+{
+	r->tables -= n;
+	waitq_wake_all(&r->changed);
+}
+
+/* Fetches the table and makes an index of it. */
+may_suspend static int read_table(struct lookup *l, const struct toc_place *place, int fd,
+				  struct err *err)
+{
+	auto_buf struct buf bytes = BUF_INIT;
+	struct toc_job job;
+	int ret = table(l, place, &bytes, err);
+
+	if (ret < 0)
+		return ret;
+	job = (struct toc_job){.hint = &l->hint,
+			       .place = place,
+			       .bytes = {(char *)bytes.data, bytes.len},
+			       .blob_size = l->blob_size ? l->blob_size : l->hint.blob_size,
+			       .fd = fd,
+			       .err = err};
+	return work_run(l->image->r->threads, toc_job, &job);
+}
+
 may_suspend static int make_layer(struct lookup *l, struct err *err)
 {
 	struct resolver *r = l->image->r;
-	auto_buf struct buf bytes = BUF_INIT;
 	struct toc_place place;
-	struct toc_job job;
 	int ret = locate(l, &place, err);
 
-	if (ret == 0)
-		ret = table(l, &place, &bytes, err);
 	if (ret < 0)
 		return ret;
 	auto_close int fd = layers_tmpfile(r->layers, err);
 	if (fd < 0)
 		return fd;
-	job = (struct toc_job){.hint = &l->hint,
-			       .place = &place,
-			       .bytes = {(char *)bytes.data, bytes.len},
-			       .blob_size = l->blob_size ? l->blob_size : l->hint.blob_size,
-			       .fd = fd,
-			       .err = err};
-	ret = work_run(r->threads, toc_job, &job);
-	buf_fini(&bytes);
+	ret = memory_enter(r, place.len);
+	if (ret < 0)
+		return ret;
+	ret = read_table(l, &place, fd, err);
+	memory_leave(r, place.len);
 	buf_fini(&l->tail);
 	if (ret < 0)
 		return ret;
@@ -367,6 +397,21 @@ static bool being_added(const struct resolver *r, const struct lookup *l)
 	return false;
 }
 
+/* The caller uses it then, and it can be fetched from ref too. */
+may_suspend static int use_known(struct resolver *r, struct layer *known, struct str ref,
+				 struct layer **ret, struct err *err)
+{
+	int e;
+
+	layer_use(known);
+	e = layers_note_ref(r->layers, known, ref, err);
+	if (e < 0)
+		layer_unuse(r->layers, known);
+	else
+		*ret = known;
+	return e;
+}
+
 /* A known layer, or a new one; each is made once at a time. */
 may_suspend static int lookup_layer(struct lookup *l, struct err *err)
 {
@@ -380,15 +425,37 @@ may_suspend static int lookup_layer(struct lookup *l, struct err *err)
 		return ret;
 	known = layers_find(r->layers, &l->blob, trust_of(l));
 	if (known) { /* whoever asks finds it too */
-		layer_use(known);
-		ret = layers_note_ref(r->layers, known, str_of(l->image->ref), err);
-		layer_unuse(r->layers, known);
+		ret = use_known(r, known, str_of(l->image->ref), &known, err);
+		if (ret == 0)
+			layer_unuse(r->layers, known);
 		return ret;
 	}
 	list_push(&r->adding, &l->adding_link);
 	ret = make_layer(l, err);
 	list_del(&l->adding_link);
 	return ret;
+}
+
+/* Until `changed` or a time; -ETIMEDOUT, -ECANCELED. */
+may_suspend static int wait_until(struct resolver *r, uint64_t until_ns)
+{
+	uint64_t now = loop_now_ns(r->loop);
+
+	if (now >= until_ns)
+		return -ETIMEDOUT;
+	return waitq_wait_ms(&r->changed, (unsigned)((until_ns - now) / NS_PER_MS + 1));
+}
+
+/* Ahead of its labels: what nobody asks for in time goes. */
+may_suspend static int wait_for_hint(struct lookup *l)
+{
+	struct resolver *r = l->image->r;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_KEEP_MS * NS_PER_MS;
+	int e = 0;
+
+	while (e == 0 && !l->hinted)
+		e = wait_until(r, until);
+	return l->hinted ? 0 : e;
 }
 
 may_suspend static int lookup_task(void *arg)
@@ -398,10 +465,10 @@ may_suspend static int lookup_task(void *arg)
 	int r = 0;
 
 	l->err = ERR_INIT;
-	if (!l->hinted) { /* ahead of its labels */
+	if (!l->hinted) {
 		r = fetch_tail(l, &l->err);
-		while (r == 0 && !l->hinted)
-			r = waitq_wait_ms(&im->r->changed, RESOLVE_KEEP_MS);
+		if (r == 0)
+			r = wait_for_hint(l);
 	}
 	if (r == 0)
 		r = lookup_layer(l, &l->err);
@@ -426,8 +493,7 @@ static int lookup_start(struct lookup *l)
 	return 0;
 }
 
-/* --- the manifest -------------------------------------------------------------------------------
- */
+/* --- the manifest ----------------------------------------------------------------------------- */
 
 static char *copy(struct str s)
 {
@@ -467,23 +533,37 @@ static void note_config(struct image *im, const struct json *descriptor)
 		im->config_size = (uint64_t)size->integer;
 }
 
-static int manifest_layers(struct image *im, struct str body)
+struct manifest_job {
+	struct str body;
+	struct arena *arena;
+	struct json *doc;
+	struct err *err;
+};
+
+static int manifest_job(void *arg)
+{
+	struct manifest_job *j = arg;
+
+	return json_tree(j->body, j->arena, &j->doc, j->err);
+}
+
+may_suspend static int manifest_layers(struct image *im, struct str body)
 {
 	auto_arena struct arena a;
+	struct manifest_job job = {.body = body, .arena = &a, .err = &im->err};
 	const struct json *layers, *d;
-	struct json *doc;
 	struct digest blob;
 	int r;
 
 	arena_init(&a, JSON_TREE_MAX);
-	r = json_tree(body, &a, &doc, &im->err);
+	r = body.len > KiB(64) ? work_run(im->r->threads, manifest_job, &job) : manifest_job(&job);
 	if (r < 0)
 		return err_wrap(&im->err, r, "manifest");
-	note_config(im, json_get(doc, "config"));
-	layers = json_get(doc, "layers");
+	note_config(im, json_get(job.doc, "config"));
+	layers = json_get(job.doc, "layers");
 	if (!layers || layers->type != JSON_LIST)
 		return err_set(&im->err, -EOPNOTSUPP, "the manifest has no layers");
-	for (d = layers->first; d; d = d->next) {
+	for (d = layers->first; d && im->lookups_n < RESOLVE_LAYERS_MAX; d = d->next) {
 		struct lookup *l = digest_parse(json_text(d, "digest"), &blob) == 0
 					   ? lookup_get(im, &blob)
 					   : NULL;
@@ -571,8 +651,7 @@ static int manifest_start(struct image *im)
 	return r;
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /* The ends of this and the upper layers' blobs. */
 static void look_ahead(struct image *im, struct str list)
@@ -605,6 +684,9 @@ static int start(struct image *im, const struct resolve_query *q, struct lookup 
 	struct lookup *l = q->has_toc ? lookup_get(im, &q->blob) : lookup_find(im, &q->blob);
 	int r = 0;
 
+	if (q->has_toc && l && l->hinted && !digest_eq(trust_of(l), &q->toc))
+		return err_set(err, -EBADMSG,
+			       "another table of contents than the image had before");
 	if (l && l->state == LOOKUP_DONE && l->result < 0 && !is_final(l->result)) {
 		l->state = LOOKUP_IDLE;
 		l->result = 0;
@@ -667,7 +749,7 @@ static int answer(struct image *im, struct lookup *l, struct layer **ret, struct
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
 			      struct err *err)
 {
-	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * NS_PER_MS;
 	struct lookup *l = NULL;
 	struct layer *known;
 	struct image *im;
@@ -676,21 +758,15 @@ may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q,
 	if (!q->has_toc && !q->has_manifest)
 		return err_set(err, -EOPNOTSUPP, "no label names a table of contents or manifest");
 	known = q->has_toc ? layers_find(r->layers, &q->blob, &q->toc) : NULL;
-	if (known) {
-		layer_use(known);
-		*ret = known;
-		return 0;
-	}
+	if (known)
+		return use_known(r, known, q->ref, ret, err);
 	e = image_get(r, q, &im, err);
 	if (e < 0)
 		return e;
 	im->busy++;
 	e = start(im, q, &l, err);
 	while (e == 0 && !answered(im, q, &l)) {
-		now = loop_now_ns(r->loop);
-		e = now >= until
-			    ? -ETIMEDOUT
-			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
+		e = wait_until(r, until);
 		if (e == -ETIMEDOUT)
 			err_set(err, e, "nothing was found within %d ms", RESOLVE_TIMEOUT_MS);
 	}
@@ -704,7 +780,7 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 			       struct buf *ret, struct err *err)
 {
 	const struct resolve_query q = {.ref = ref, .has_manifest = true, .manifest = *manifest};
-	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * 1000000ull, now;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_TIMEOUT_MS * NS_PER_MS;
 	struct image *im;
 	int e = image_get(r, &q, &im, err);
 
@@ -714,12 +790,8 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 	if (im->config_state == CONFIG_FAILED && im->state == MANIFEST_HERE)
 		im->state = MANIFEST_UNASKED;
 	e = manifest_start(im);
-	while (e == 0 && im->config_state == CONFIG_COMING) {
-		now = loop_now_ns(r->loop);
-		e = now >= until
-			    ? -ETIMEDOUT
-			    : waitq_wait_ms(&r->changed, (unsigned)((until - now) / 1000000 + 1));
-	}
+	while (e == 0 && im->config_state == CONFIG_COMING)
+		e = wait_until(r, until);
 	if (e == 0 && im->config_state == CONFIG_FAILED)
 		e = im->state == MANIFEST_FAILED ? im->result : -ENOENT;
 	if (e == 0)
@@ -730,8 +802,7 @@ may_suspend int resolve_config(struct resolver *r, struct str ref, const struct 
 	return e;
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 int resolver_new(struct loop *loop, struct registry *registry, struct layers *layers,
 		 struct work *threads, struct resolver **ret, struct err *err)

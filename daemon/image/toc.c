@@ -55,8 +55,7 @@ static int check_place(const struct toc_place *p, uint64_t start, uint64_t limit
 	return 0;
 }
 
-/* --- annotations --------------------------------------------------------------------------------
- */
+/* --- annotations ------------------------------------------------------------------------------ */
 
 static int read_position(struct str s, uint64_t *v, size_t n)
 {
@@ -98,8 +97,7 @@ int toc_place_from_hint(const struct toc_hint *h, struct toc_place *ret, struct 
 	return 0;
 }
 
-/* --- footers ------------------------------------------------------------------------------------
- */
+/* --- footers ---------------------------------------------------------------------------------- */
 
 static const uint8_t *last(struct str tail, size_t n)
 {
@@ -230,8 +228,7 @@ int toc_place_from_footer(const struct toc_hint *h, struct str tail, uint64_t bl
 			  : chunked_footer(h, tail, blob_size, ret, err);
 }
 
-/* --- the table ----------------------------------------------------------------------------------
- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 struct reading {
 	bool tar_wrapped;

@@ -8,8 +8,7 @@
 
 #include "base/banned.h"
 
-/* --- the tar around it --------------------------------------------------------------------------
- */
+/* --- the tar around it ------------------------------------------------------------------------ */
 
 /* A number of a tar header: octal, spaces or a NUL behind it. */
 static bool octal(const uint8_t *p, size_t n, uint64_t *ret)
@@ -61,8 +60,7 @@ int toc_tar_feed(struct toc_tar *t, const uint8_t *data, size_t n, struct str *r
 	return 0;
 }
 
-/* --- entries ------------------------------------------------------------------------------------
- */
+/* --- entries ---------------------------------------------------------------------------------- */
 
 static int fail(struct toc_target *t, const struct toc_entry *e, int code, const char *what)
 {

@@ -99,7 +99,8 @@ static int put_scopes(const struct token_request *q, bool post, struct str own, 
 	return r;
 }
 
-int token_query(const struct token_request *q, bool post, struct buf *b)
+/* "?service=…&scope=…" (by GET, '?' or '&' first) or the body of a POST. */
+static int token_query(const struct token_request *q, bool post, struct buf *b)
 {
 	auto_buf struct buf own = BUF_INIT;
 	char sep = post ? 0 : strchr(q->realm, '?') ? '&' : '?';

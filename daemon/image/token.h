@@ -38,7 +38,5 @@ bool token_valid(struct str s);
 int basic_header(struct str user, struct str secret, struct buf *b) must_check;
 /* A token server's answer; -EBADMSG, -ENOMEM. */
 int token_parse(struct str body, struct arena *a, struct token_answer *ret, struct err *err);
-/* "?service=…&scope=…" (by GET, '?' or '&' first) or the body of a POST. */
-int token_query(const struct token_request *q, bool post, struct buf *b) must_check;
 
 #endif

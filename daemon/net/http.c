@@ -635,8 +635,10 @@ static may_suspend int run_wait(struct run *r)
 	if (r->q->timeout_ms)
 		timer_set(h->loop, &r->whole, r->last_ns + r->q->timeout_ms * NS_PER_MS);
 	list_push(&h->running, &r->link);
-	if (curl_multi_add_handle(h->multi, r->easy) != CURLM_OK)
-		run_end(r, -ENOMEM);
+	if (curl_multi_add_handle(h->multi, r->easy) != CURLM_OK) {
+		r->done = true; /* nobody waits yet who could be woken */
+		r->result = -ENOMEM;
+	}
 	while (!r->done)
 		task_suspend(interrupted, r);
 	list_del(&r->link);

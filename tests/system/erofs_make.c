@@ -66,8 +66,7 @@ static struct merge_inode *inode(mode_t mode)
 	return in;
 }
 
-/* --- making -----------------------------------------------------------------------------------
- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static const char acl[] = "\2\0\0\0"
 			  "\1\0\7\0\377\377\377\377"
@@ -342,8 +341,7 @@ static void make(const char *image, const char *objects, struct merge_inode *roo
 	       (unsigned long long)st.bytes);
 }
 
-/* --- checking ---------------------------------------------------------------------------------
- */
+/* --- checking --------------------------------------------------------------------------------- */
 
 /* Of a path through /proc, because of long paths. */
 static void check_value(const char *path, const char *name, struct str want)

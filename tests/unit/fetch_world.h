@@ -121,8 +121,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* --- waiting ------------------------------------------------------------------------------------
- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 struct nap {
 	struct timer timer;
@@ -156,8 +155,7 @@ int work_run(struct work *threads, int (*fn)(void *arg), void *arg)
 	return fn(arg);
 }
 
-/* --- codec: a magic byte, then every byte the other way -----------------------------------------
- */
+/* --- codec: a magic byte, then every byte the other way --------------------------------------- */
 
 int codec_range(enum codec c, struct str in, uint64_t skip, uint64_t len, codec_sink *sink,
 		void *arg, struct err *err)

@@ -131,8 +131,7 @@ static void test_bidi(void **state)
 	fixture_run(bidi);
 }
 
-/* --- many --------------------------------------------------------------------------------------
- */
+/* --- many ------------------------------------------------------------------------------------- */
 
 struct crowd {
 	struct fixture *f;
@@ -197,8 +196,7 @@ static void test_hundred_connections(void **state)
 	fixture_run(hundred);
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static may_suspend void fail_with(struct fixture *f, uint32_t code, const char *text,
 				  struct err *err, enum grpc_code want)
@@ -255,8 +253,7 @@ static void test_unknown_method(void **state)
 	fixture_run(unknown);
 }
 
-/* --- deadlines and cancellation ------------------------------------------------------------------
- */
+/* --- deadlines and cancellation --------------------------------------------------------------- */
 
 static may_suspend int deadline(struct fixture *f)
 {

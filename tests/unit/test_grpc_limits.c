@@ -33,8 +33,7 @@ static void open_gate(struct fixture *f)
 	waitq_wake_all(&f->gate);
 }
 
-/* --- limits --------------------------------------------------------------------------------------
- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 static may_suspend int messages(struct fixture *f)
 {
@@ -224,8 +223,7 @@ static void test_descriptors(void **state)
 	fixture_run(descriptors);
 }
 
-/* --- the end -------------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 struct caller {
 	struct fixture *f;
@@ -323,8 +321,7 @@ static void test_client_close(void **state)
 	fixture_run(client_close);
 }
 
-/* --- faults --------------------------------------------------------------------------------------
- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 static may_suspend int faulty_round(void *arg)
 {

@@ -46,8 +46,7 @@ static void test_first_frames(void **state)
 	fixture_run(first_frames);
 }
 
-/* --- one request -------------------------------------------------------------------------------
- */
+/* --- one request ------------------------------------------------------------------------------ */
 
 static may_suspend void expect(struct fixture *f, const char **pairs, const char *status,
 			       const char *grpc_status)
@@ -266,8 +265,7 @@ static void test_reset_cancels(void **state)
 	fixture_run(reset);
 }
 
-/* --- bad connections -----------------------------------------------------------------------------
- */
+/* --- bad connections -------------------------------------------------------------------------- */
 
 static may_suspend void send_garbage(struct fixture *f, const void *data, size_t len, bool preface)
 {
@@ -420,8 +418,7 @@ static void test_stops_reading(void **state)
 	fixture_run(stops_reading);
 }
 
-/* --- floods ------------------------------------------------------------------------------------
- */
+/* --- floods ----------------------------------------------------------------------------------- */
 
 static may_suspend int floods(struct fixture *f)
 {

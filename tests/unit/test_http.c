@@ -2,6 +2,8 @@
 /* HTTP requests: answers of all kinds, errors, time-outs, pauses, cancellation, reuse. */
 #include "http_server.h"
 
+#include <dlfcn.h>
+
 #include "base/buf.h"
 #include "base/limits.h"
 #include "loop/loop.h"
@@ -304,6 +306,29 @@ static int main_parallel(struct fixture *f)
 	return 0;
 }
 
+/* libcurl has no memory for one more request. */
+static bool no_memory;
+
+int curl_multi_add_handle(void *multi, void *easy);
+int curl_multi_add_handle(void *multi, void *easy)
+{
+	int (*real)(void *, void *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "curl_multi_add_handle");
+	return no_memory ? 3 : real(multi, easy);
+}
+
+static int main_no_memory(struct fixture *f)
+{
+	struct get g = {0};
+
+	no_memory = true;
+	check(get(f, &g, "/ok") == -ENOMEM);
+	no_memory = false;
+	check(get(f, &g, "/ok") == 0 && body_is(&g, "hello"));
+	return 0;
+}
+
 static int main_tls(struct fixture *f)
 {
 	struct get g = {0};
@@ -348,10 +373,19 @@ static void run(int (*fn)(struct fixture *f))
 		run(main_##name);                                                                  \
 	}
 
-in_task(answers) in_task(headers) in_task(errors) in_task(timeouts) in_task(pause) in_task(cancel)
-	in_task(parallel) in_task(tls)
+/* clang-format off */
+in_task(answers)
+in_task(headers)
+in_task(errors)
+in_task(timeouts)
+in_task(pause)
+in_task(cancel)
+in_task(parallel)
+in_task(no_memory)
+in_task(tls)
+	/* clang-format on */
 
-		static void test_urls(void **state)
+	static void test_urls(void **state)
 {
 	static const struct {
 		const char *base, *location, *is;
@@ -399,7 +433,7 @@ int main(void)
 		cmocka_unit_test(test_headers),  cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_timeouts), cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_cancel),   cmocka_unit_test(test_parallel),
-		cmocka_unit_test(test_tls),
+		cmocka_unit_test(test_tls),      cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests_name("http", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -283,6 +284,32 @@ static void test_bad_links(void **state)
 	assert_int_equal(add(INDEX_REG, ".wh.d"), 0);
 	assert_int_equal(add_link(INDEX_LINK, "a", "d"), 0);
 	refuses(-EINVAL);
+}
+
+/* Many links in a chain to one long name below: a small table must not become a giant file. */
+static void test_many_long_links(void **state)
+{
+	auto_close int fd = memfd_create("index", 0);
+	char name[32], before[32], target[4001];
+	struct err err = ERR_INIT;
+	struct stat st;
+
+	(void)state;
+	for (size_t i = 0; i + 1 < sizeof(target); i++)
+		target[i] = i % 200 == 199 ? '/' : 'x';
+	target[sizeof(target) - 2] = 'x';
+	target[sizeof(target) - 1] = 0;
+	begin();
+	assert_int_equal(add_link(INDEX_LINK, "0", target), 0);
+	for (unsigned i = 1; i < INDEX_STRINGS_MAX / 4000 + 1000; i++) {
+		snprintf(before, sizeof(before), "%u", i - 1);
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(add_link(INDEX_LINK, name, before), 0);
+	}
+	assert_int_equal(index_builder_write(builder, fd, &err), -EFBIG);
+	index_builder_free(builder);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(st.st_size < (off_t)MiB(32));
 }
 
 static void test_below_no_directory(void **state)
@@ -659,15 +686,16 @@ static void test_empty(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),      cmocka_unit_test(test_last_wins),
-		cmocka_unit_test(test_whiteouts),  cmocka_unit_test(test_opaque_dir_alone),
-		cmocka_unit_test(test_links),      cmocka_unit_test(test_bad_links),
-		cmocka_unit_test(test_chunks),     cmocka_unit_test(test_below_no_directory),
-		cmocka_unit_test(test_key_vector), cmocka_unit_test(test_bad_chunks),
-		cmocka_unit_test(test_zeros),      cmocka_unit_test(test_long_gap),
-		cmocka_unit_test(test_xattrs),     cmocka_unit_test(test_attributes),
-		cmocka_unit_test(test_damage),     cmocka_unit_test(test_point_reads),
-		cmocka_unit_test(test_no_file),    cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_names),           cmocka_unit_test(test_last_wins),
+		cmocka_unit_test(test_whiteouts),       cmocka_unit_test(test_opaque_dir_alone),
+		cmocka_unit_test(test_links),           cmocka_unit_test(test_bad_links),
+		cmocka_unit_test(test_chunks),          cmocka_unit_test(test_below_no_directory),
+		cmocka_unit_test(test_key_vector),      cmocka_unit_test(test_bad_chunks),
+		cmocka_unit_test(test_zeros),           cmocka_unit_test(test_long_gap),
+		cmocka_unit_test(test_xattrs),          cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_damage),          cmocka_unit_test(test_point_reads),
+		cmocka_unit_test(test_no_file),         cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_many_long_links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,6 +136,11 @@ static bool serve_b(struct request *q)
 			check(asks(q, "service=s") && asks(q, "scope=repository%3Aa%2Fb%3Apull"));
 		}
 		stall(q, 30);
+		if (f->mode_b == GONE) {
+			stall(q, 100);
+			outf(q, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
+			return true;
+		}
 		f->tokens++;
 		outf(q, "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"token\":\"T%u\"}",
 		     f->tokens == 1 ? 1 : 2);
@@ -143,6 +148,15 @@ static bool serve_b(struct request *q)
 	}
 	if (asks(q, "Authorization:") || asks(q, "X-Secret"))
 		f->leaks++;
+	if (f->mode_b == BASIC) {
+		outf(q, "HTTP/1.1 401 No\r\nContent-Length: 0\r\nWWW-Authenticate: Basic "
+			"realm=\"x\"\r\n\r\n");
+		return true;
+	}
+	if (f->mode_b == SHORT && !asks(q, "sig=1")) {
+		outf(q, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsorry");
+		return true;
+	}
 	if (asks(q, "/storage") && f->failures && !asks(q, "sig=1")) {
 		outf(q, "HTTP/1.1 403 Old\r\nContent-Length: 0\r\n\r\n");
 		return true;
@@ -316,6 +330,25 @@ static void main_tokens(struct fixture *f)
 	check(f->tokens == 6);
 }
 
+/* Those who wait for a token that cannot be had are told so together. */
+static void main_no_token(struct fixture *f)
+{
+	struct want w[8];
+
+	f->mode = TOKEN;
+	f->mode_b = GONE;
+	for (int i = 0; i < 8; i++) {
+		w[i] = (struct want){.f = f, .off = 10u * (unsigned)i, .len = 100};
+		check(scope_spawn(&f->scope, fetch, &w[i], NULL) == 0);
+	}
+	scope_wait(&f->scope);
+	for (int i = 0; i < 8; i++)
+		check(w[i].result == -EACCES && strstr(w[i].err.text, "answers 403"));
+	check(f->b.requests <= 2);
+	f->mode_b = PLAIN;
+	good(f, 0, 10);
+}
+
 static void main_identity(struct fixture *f)
 {
 	char text[128];
@@ -355,6 +388,32 @@ static void main_redirect(struct fixture *f)
 	f->failures = 1; /* it is too old: asked again */
 	good(f, 20, 10);
 	check(f->a.requests > before && f->leaks == 0);
+}
+
+/* A remembered place that answers something else is asked for again too. */
+static void main_redirect_wrong(struct fixture *f)
+{
+	f->mode = REDIRECT;
+	good(f, 0, 10);
+	f->mode_b = SHORT;
+	good(f, 10, 10);
+	check(f->a.requests == 2);
+	good(f, 20, 10);
+	check(f->a.requests == 2);
+}
+
+/* Where a redirect leads without TLS the password of that host is not for it. */
+static void main_redirect_secret(struct fixture *f)
+{
+	char text[128];
+
+	f->mode = REDIRECT;
+	f->mode_b = BASIC;
+	snprintf(text, sizeof(text), "{\"auths\":{\"127.0.0.1:%u\":{\"auth\":\"dTpw\"}}}",
+		 f->b.port);
+	put_file(f, "config.json", text);
+	check(bad(f, 0, 10) == -EACCES);
+	check(f->b.requests == 1 && f->leaks == 0);
 }
 
 static void main_broken(struct fixture *f)
@@ -401,6 +460,8 @@ static void main_mirror(struct fixture *f)
 	f->mode_b = LIES;
 	good(f, 0, 10);
 	check(f->a.requests >= 1);
+	f->mode_b = SHORT; /* what it says of the size does not count for the next */
+	good(f, 0, 10);
 	f->mode_b = BROKEN;
 	f->failures = 1000;
 	check(fetch(&w) == 0 && w.answer.host == 1 && w.answer.hosts_n == 2);
@@ -492,7 +553,8 @@ static void set_up(struct fixture *f)
 	if (f->hosts) {
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
-	} else if (f->fn == main_redirect) {
+	} else if (f->fn == main_redirect || f->fn == main_redirect_wrong ||
+		   f->fn == main_redirect_secret) {
 		*strstr(text, "[host") = 0;
 		put_file(f, "root/_default/hosts.toml", text);
 		o.hosts_dirs = path;
@@ -544,22 +606,47 @@ static void run(void (*fn)(struct fixture *f), bool hosts)
 		run(main_##name, hosts);                                                           \
 	}
 
-in_task(plain, false) in_task(no_range, false) in_task(cut, false) in_task(lies, false)
-	in_task(gone, false) in_task(tokens, false) in_task(identity, false) in_task(basic, false)
-		in_task(redirect, false) in_task(broken, false) in_task(busy, false)
-			in_task(mirror, true) in_task(budget, false) in_task(cancel, false)
-				in_task(stop, false)
+/* clang-format off */
+in_task(plain, false)
+in_task(no_range, false)
+in_task(cut, false)
+in_task(lies, false)
+in_task(gone, false)
+in_task(tokens, false)
+in_task(no_token, false)
+in_task(identity, false)
+in_task(basic, false)
+in_task(redirect, false)
+in_task(redirect_wrong, false)
+in_task(redirect_secret, false)
+in_task(broken, false)
+in_task(busy, false)
+in_task(mirror, true)
+in_task(budget, false)
+in_task(cancel, false)
+in_task(stop, false)
+	/* clang-format on */
 
-					int main(void)
+	int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),    cmocka_unit_test(test_no_range),
-		cmocka_unit_test(test_cut),      cmocka_unit_test(test_lies),
-		cmocka_unit_test(test_gone),     cmocka_unit_test(test_tokens),
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_basic),
-		cmocka_unit_test(test_redirect), cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_busy),     cmocka_unit_test(test_mirror),
-		cmocka_unit_test(test_budget),   cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_no_range),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_lies),
+		cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_no_token),
+		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_basic),
+		cmocka_unit_test(test_redirect),
+		cmocka_unit_test(test_redirect_wrong),
+		cmocka_unit_test(test_redirect_secret),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_mirror),
+		cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
 	};
 

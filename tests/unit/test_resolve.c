@@ -20,10 +20,13 @@
 #define LAYERS 4
 
 static struct layer known[LAYERS];
-static unsigned adds, tails, manifests;
+static unsigned adds, tails, manifests, notes, jobs;
 static int blob_result, manifest_result;
 static unsigned blob_ms;
 static const char *manifest;
+static const char zeros[TOC_COMPRESSED_MAX];
+static uint64_t table_len;                 /* where the manifest says its place */
+static uint64_t in_memory, in_memory_most; /* of all tables */
 
 /* Digest number i: all bytes are i. */
 static struct digest digest_of(unsigned i)
@@ -34,8 +37,7 @@ static struct digest digest_of(unsigned i)
 	return d;
 }
 
-/* --- what resolve.c calls ------------------------------------------------------------------------
- */
+/* --- what resolve.c calls --------------------------------------------------------------------- */
 
 may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
 				  enum fetch_class class, struct buf *ret_body, struct err *err)
@@ -59,8 +61,11 @@ may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 	if (blob_result < 0)
 		return err_set(err, blob_result, "blob");
 	ret->blob_size = 1000;
-	return q->on_data(q->arg, q->off == BLOB_TAIL ? 900 : q->off, "table",
-			  q->off == BLOB_TAIL ? 100 : q->len);
+	if (q->off == BLOB_TAIL)
+		return q->on_data(q->arg, 900, zeros, 100);
+	in_memory += q->len;
+	in_memory_most = in_memory > in_memory_most ? in_memory : in_memory_most;
+	return q->on_data(q->arg, q->off, zeros, q->len);
 }
 
 struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust)
@@ -98,7 +103,9 @@ may_suspend int layers_add(struct layers *ls, const struct digest *blob, const s
 
 may_suspend int layers_note_ref(struct layers *ls, struct layer *l, struct str ref, struct err *err)
 {
-	(void)ls, (void)l, (void)ref, (void)err;
+	(void)ls, (void)err;
+	assert_true(l->users > 0);
+	notes += str_eq(ref, STR("another"));
 	return 0;
 }
 
@@ -114,6 +121,27 @@ void layer_unuse(struct layers *ls, struct layer *l)
 	l->users--;
 }
 
+/* Without threads: the virtual clock does not wait for them on a busy machine. */
+int work_new(struct loop *loop, const char *name, unsigned n, struct work **ret, struct err *err)
+{
+	(void)loop, (void)name, (void)n, (void)err;
+	*ret = NULL;
+	return 0;
+}
+
+void work_free(struct work *w)
+{
+	(void)w;
+}
+
+may_suspend int work_run(struct work *w, int (*fn)(void *arg), void *arg)
+{
+	(void)w;
+	jobs++;
+	task_yield();
+	return fn(arg);
+}
+
 int toc_hint_check(const struct toc_hint *h, struct err *err)
 {
 	return h->has_toc_digest || h->has_checksum ? 0 : err_set(err, -EOPNOTSUPP, "not lazy");
@@ -124,7 +152,7 @@ int toc_place_from_hint(const struct toc_hint *h, struct toc_place *ret, struct 
 	(void)err;
 	if (!h->position.len)
 		return -ENOENT;
-	*ret = (struct toc_place){.off = 500, .len = 50};
+	*ret = (struct toc_place){.off = 500, .len = table_len};
 	return 0;
 }
 
@@ -144,11 +172,11 @@ int toc_to_index(const struct toc_hint *h, const struct toc_place *place, struct
 	(void)h, (void)fd, (void)err;
 	assert_int_equal(bytes.len, place->len);
 	assert_true(blob_size == 1000);
+	in_memory -= place->len > 60 ? place->len : 0;
 	return 0;
 }
 
-/* --- the tests -----------------------------------------------------------------------------------
- */
+/* --- the tests -------------------------------------------------------------------------------- */
 
 static struct resolver *resolver;
 
@@ -196,9 +224,11 @@ static int in_loop(int (*fn)(void *))
 	int r;
 
 	memset(known, 0, sizeof(known));
-	adds = tails = manifests = 0;
+	adds = tails = manifests = notes = jobs = 0;
 	blob_result = manifest_result = 0;
 	blob_ms = 50;
+	table_len = 50;
+	in_memory = in_memory_most = 0;
 	assert_int_equal(loop_new(&loop, NULL), 0);
 	loop_use_virtual_time(loop, 2000);
 	r = loop_run(loop, fn, NULL);
@@ -234,7 +264,9 @@ may_suspend static int toc_main(void *arg)
 		assert_int_equal(tails, 3);
 		assert_int_equal(adds, i + 1);
 	}
+	q[0].ref = STR("another"); /* one more place to fetch it from */
 	assert_int_equal(ask(&q[0]), 0);
+	assert_int_equal(notes, 1);
 	assert_int_equal(adds, 3);
 	assert_int_equal(manifests, 0);
 	end();
@@ -297,6 +329,45 @@ may_suspend static int manifest_main(void *arg)
 		assert_int_equal(known[i].users, 0);
 	end();
 	return 0;
+}
+
+/* Large tables of contents do not all come into memory at once. */
+may_suspend static int large_main(void *arg)
+{
+	struct resolve_query q = {.ref = STR("r"), .has_manifest = true, .manifest = digest_of(9)};
+	char note[512], text[DIGEST_TEXT_SIZE];
+	struct digest trust = digest_of(50);
+	char *large;
+
+	(void)arg;
+	digest_text(&trust, text);
+	snprintf(note, sizeof(note),
+		 "\"io.github.containers.zstd-chunked.manifest-checksum\":\"%s\","
+		 "\"io.github.containers.zstd-chunked.manifest-position\":\"500:50:90:1\"",
+		 text);
+	large = malloc(KiB(128) + strlen(manifest_of(note)) + 1); /* parsed by a thread */
+	assert_non_null(large);
+	memset(large, ' ', KiB(128));
+	strcpy(large + KiB(128), manifest_of(note));
+	manifest = large;
+	table_len = TOC_COMPRESSED_MAX;
+	begin();
+	q.blob = digest_of(1);
+	assert_int_equal(ask(&q), 0);
+	q.blob = digest_of(3);
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(adds, 2);
+	assert_int_equal(in_memory_most, TOC_COMPRESSED_MAX);
+	assert_int_equal(jobs, 3);
+	end();
+	free(large);
+	return 0;
+}
+
+static void test_large(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(large_main), 0);
 }
 
 static void test_manifest(void **state)
@@ -370,13 +441,63 @@ static void test_twice(void **state)
 	assert_int_equal(in_loop(twice_main), 0);
 }
 
+/* What was fetched ahead goes when nobody asks for it, however much else is asked for. */
+may_suspend static int unasked_main(void *arg)
+{
+	struct resolve_query q = toc_query("r", 1), next = toc_query("r", 2);
+	struct resolve_query other = {.ref = STR("m"), .blob = digest_of(1), .has_manifest = true};
+
+	(void)arg;
+	begin();
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(tails, 3);
+	manifest_result = -ENOENT;
+	for (int i = 0; i < 10; i++) {
+		task_sleep_ms(RESOLVE_KEEP_MS / 2);
+		assert_int_equal(ask(&other), -ENOENT);
+	}
+	next.layers = STR("");
+	assert_int_equal(ask(&next), 0);
+	assert_int_equal(tails, 4);
+	end();
+	return 0;
+}
+
+static void test_unasked(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(unasked_main), 0);
+}
+
+/* A layer is good only for who trusts the same table of contents. */
+may_suspend static int trust_main(void *arg)
+{
+	struct resolve_query q = toc_query("r", 1), other = toc_query("r", 1);
+
+	(void)arg;
+	begin();
+	q.layers = other.layers = STR("");
+	other.toc = digest_of(99);
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(ask(&other), -EBADMSG);
+	assert_int_equal(ask(&q), 0);
+	end();
+	return 0;
+}
+
+static void test_trust(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(trust_main), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_labels),
-		cmocka_unit_test(test_manifest),
-		cmocka_unit_test(test_faults),
-		cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_labels),  cmocka_unit_test(test_manifest),
+		cmocka_unit_test(test_faults),  cmocka_unit_test(test_twice),
+		cmocka_unit_test(test_unasked), cmocka_unit_test(test_trust),
+		cmocka_unit_test(test_large),
 	};
 
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);

@@ -108,8 +108,7 @@ static struct index_chunk chunk(const struct index *ix, const char *path, uint32
 	return c;
 }
 
-/* --- places -------------------------------------------------------------------------------------
- */
+/* --- places ----------------------------------------------------------------------------------- */
 
 static const struct toc_hint gzip_hint = {.media_type = {"a/b.tar+gzip", 12},
 					  .has_toc_digest = true};
@@ -320,8 +319,7 @@ static void test_found_by_footer(void **state)
 	}
 }
 
-/* --- trust --------------------------------------------------------------------------------------
- */
+/* --- trust ------------------------------------------------------------------------------------ */
 
 static void test_wrong_digest(void **state)
 {
@@ -391,8 +389,7 @@ static void test_wrong_place(void **state)
 	buf_fini(&w.blob);
 }
 
-/* --- entries ------------------------------------------------------------------------------------
- */
+/* --- entries ---------------------------------------------------------------------------------- */
 
 static void test_estargz_entries(void **state)
 {
