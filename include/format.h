@@ -59,7 +59,7 @@
  *   entries, as a walk through the tree finds them (paths by bytes, '/' before all others), 68 bytes:
  *     u32 path offset, length; u32 link offset, length; i64 mtime, u32 ns; u32 uid, gid; u32 device
  *     major, minor; u32 target; u32 names; u32 object; u32 first xattr, number; u16 mode; u8 type
- *     (enum index_type); u8 opaque
+ *     (enum index_type); u8 opaque (2: with attributes from below)
  *   xattrs, 16 bytes, those of an entry together and ordered by name: u32 name offset, length; u32
  *     value offset, length
  *   objects, 84 bytes, ordered by the place of their first chunk in the blob: key, sha256, u64 size,

@@ -59,7 +59,8 @@ void index_entry(const struct index *ix, uint32_t i, struct index_entry *ret)
 	*ret = (struct index_entry){
 		.path = string_at(ix, e.path_off, e.path_len),
 		.type = e.type,
-		.opaque = e.opaque,
+		.opaque = e.opaque != 0,
+		.implied = e.opaque == INDEX_OPAQUE_IMPLIED,
 		.mode = e.mode,
 		.uid = e.uid,
 		.gid = e.gid,
@@ -168,7 +169,7 @@ static const char *check_entry(const struct index *ix, const struct rec_entry *e
 {
 	if (!in_strings(ix, e->path_off, e->path_len) || !in_strings(ix, e->link_off, e->link_len))
 		return "strings";
-	if (e->type < INDEX_DIR || e->type > INDEX_WHITEOUT || e->mode > 07777 || e->opaque > 1 ||
+	if (e->type < INDEX_DIR || e->type > INDEX_WHITEOUT || e->mode > 07777 || e->opaque > INDEX_OPAQUE_IMPLIED ||
 	    (e->opaque && e->type != INDEX_DIR))
 		return "type or mode";
 	if (e->mtime < 0 || e->mtime_nsec >= 1000000000)

@@ -51,6 +51,7 @@ struct index_entry {
 	struct str path;
 	enum index_type type;
 	bool opaque;   /* of a directory: hides its children of lower layers */
+	bool implied;  /* of an opaque one: its attributes are those of the lower layers */
 	uint32_t mode; /* 07777 */
 	uint32_t uid, gid;
 	int64_t mtime; /* seconds since 1970 */

@@ -37,13 +37,15 @@ struct rec_entry {
 	uint32_t xattrs, xattrs_n;
 	uint16_t mode;
 	uint8_t type;
-	uint8_t opaque;
+	uint8_t opaque; /* 1, or INDEX_OPAQUE_IMPLIED */
 } __attribute__((packed));
 
 struct rec_xattr {
 	uint32_t name_off, name_len;
 	uint32_t value_off, value_len;
 } __attribute__((packed));
+
+#define INDEX_OPAQUE_IMPLIED 2 /* and the layer says nothing else of the directory */
 
 struct rec_object {
 	struct digest key, digest;

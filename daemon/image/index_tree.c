@@ -29,14 +29,14 @@ static int sort(struct index_builder *b, struct err *err)
 	return 0;
 }
 
-/* A directory that nothing but a mark is known of. */
+/* A directory that nothing but a mark is known of: its attributes are those of the one below. */
 static void make_opaque_dir(struct rec_entry *e)
 {
 	*e = (struct rec_entry){
 		.path_off = e->path_off,
 		.path_len = e->path_len,
 		.type = INDEX_DIR,
-		.opaque = 1,
+		.opaque = INDEX_OPAQUE_IMPLIED,
 		.mode = 0755,
 		.target = INDEX_NONE,
 		.object = INDEX_NONE,

@@ -209,7 +209,7 @@ static int enter_dir(struct merge *m, struct name *parent, struct str path,
 		n->merged = true;
 	}
 	n->layer = m->layer;
-	if (e) {
+	if (e && !e->implied) {
 		r = set_attributes(m, n->inode, e);
 		n->inode->implied = false;
 	}

@@ -234,6 +234,7 @@ static void test_opaque_dir_alone(void **state)
 	index_entry(ix, 0, &e);
 	assert_int_equal(e.mode, 0755);
 	assert_int_equal(e.uid, 0);
+	assert_true(e.opaque && e.implied);
 	assert_int_equal(index_info(ix)->inodes, 1);
 }
 

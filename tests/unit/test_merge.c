@@ -196,6 +196,9 @@ static const struct {
 	 "d2/3 d; d2/2 d/e; f2/1 d/e/g"},
 	{false, {"d d; f d/a", "D d; f d/b", "d d; f d/c"}, "d3/1 d; f2/1 d/b; f3/1 d/c"},
 	{false, {"f d", "D d; f d/b"}, "d2/2 d; f2/1 d/b"},
+	{false, {"d d; f d/a", "f d/.wh..wh..opq; f d/b"}, "d1/2 d; f2/1 d/b"},
+	{false, {"d d; f d/a", "w d; f d/b"}, "d1/2 d; f2/1 d/b"},
+	{false, {"f d", "f d/.wh..wh..opq"}, "d0/2 d"},
 	{false, {"f a", "D .; f b"}, "f1/1 a; f2/1 b"}, /* as overlayfs has it */
 
 	/* links to lower layers */
