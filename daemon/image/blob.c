@@ -71,6 +71,7 @@ static int head_whole(struct blob_part *p, const struct http_head *head)
 	r = set_total(p, n);
 	if (r == 0 && !p->known)
 		return wrong(p, "the end of a blob of a size that is not said");
+	p->whole = true;
 	p->at = 0;
 	p->until = length.len ? n : UINT64_MAX;
 	return r < 0 ? r : p->probe ? -EALREADY : 0;

@@ -15,6 +15,7 @@ struct blob_part {
 	/* of the answer that is being read */
 	uint64_t at, until; /* its next byte; the byte behind its last, UINT64_MAX = not known */
 	int given;          /* what on_data answered, if negative */
+	bool whole;         /* Range is ignored: all before the part comes too */
 	bool wrong;         /* it is not what was asked for */
 	const char *why;
 };

@@ -448,6 +448,8 @@ static may_suspend int blob_once(struct pull *p, struct exchange *x, struct err 
 	x->headers_n = 0;
 	x->headers[x->headers_n++] = range;
 	e = exchange_run(x, err);
+	if (part->whole && part->known) /* the next try has time for all of that */
+		p->size = part->end;
 	p->progress = part->known && known ? part->pos > before : part->known;
 	if (part->given < 0)
 		return err_set(err, part->given, "the bytes were not taken");
@@ -513,7 +515,7 @@ int registry_blob(struct registry *r, const struct blob_request *q, struct blob_
 	p.skip_hosts = q->skip_hosts;
 	p.urgent = q->urgent;
 	p.large = q->class == FETCH_DEMAND && q->len >= REGISTRY_LARGE;
-	p.size = q->off == BLOB_TAIL ? q->len : q->off + q->len; /* Range may be ignored */
+	p.size = q->len;
 	e = pull_run(&p, q->ref, err);
 	fill_answer(&p, &part, ret);
 	pull_fini(&p);
