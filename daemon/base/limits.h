@@ -177,7 +177,8 @@
 #define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
 #define FETCH_CACHED_CHUNKS     256      /* of each */
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
-#define FETCH_NEAR_BACK         4        /* chunks of a read file that the background goes back */
+#define FETCH_NEAR_CHUNKS       4        /* of a read file: so far back the background goes */
+#define FETCH_NEAR_BYTES        KiB(512) /* and in the blob, over other files */
 #define FETCH_FILL_DELAY_MS     1000     /* of the background: a start goes first */
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */

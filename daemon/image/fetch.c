@@ -139,8 +139,7 @@ static void flight_want(struct fetcher *f, struct flight *fl)
 	list_push(&f->wanted, &fl->link);
 	f->demand_ns = loop_now_ns(f->loop);
 	loop_defer(f->loop, &f->dispatch);
-	fill_near(f, fl->layer, fl->index,
-		  fl->name.chunk < FETCH_NEAR_BACK ? fl->name.chunk : FETCH_NEAR_BACK);
+	fill_near(f, fl);
 }
 
 /* All sources have failed, but that may change: later, from the first one on. */

@@ -25,7 +25,10 @@ struct fill {
 	bool first;  /* in the prioritised part; counted */
 	/* Of this pass. */
 	bool failed, stop;
-	uint32_t near; /* goes on from this chunk, where it was read on demand; UINT32_MAX = none */
+	/* Goes on from this chunk, or those before it from near_off on: where reads are. */
+	uint32_t near; /* UINT32_MAX = not elsewhere */
+	uint64_t near_off;
+	unsigned turns;   /* how often it has turned there */
 	uint32_t lacking; /* first chunk of what was not complete; UINT32_MAX = none */
 	unsigned started; /* transfers */
 	/* Where it is fetched from. */
@@ -66,15 +69,20 @@ static struct fill *fill_find(struct fetcher *f, uint32_t layer)
 	return NULL;
 }
 
-void fill_near(struct fetcher *f, uint32_t layer, uint32_t index, uint32_t back)
+void fill_near(struct fetcher *f, const struct flight *x)
 {
-	struct fill *fl = fill_find(f, layer);
+	uint32_t back = x->name.chunk < FETCH_NEAR_CHUNKS ? x->name.chunk : FETCH_NEAR_CHUNKS;
+	struct fill *fl = fill_find(f, x->layer);
 
-	if (fl)
-		fl->near = index - back;
-	if (f->hot != layer)
+	if (fl) {
+		fl->near = x->index - back;
+		fl->near_off =
+			x->c.blob_off > FETCH_NEAR_BYTES ? x->c.blob_off - FETCH_NEAR_BYTES : 0;
+		fl->turns++;
+	}
+	if (f->hot != x->layer)
 		waitq_wake_all(&f->quiet);
-	f->hot = layer;
+	f->hot = x->layer;
 }
 
 /* Is another layer to be filled first? A prioritised part goes before what is being read. */
@@ -184,10 +192,11 @@ static uint64_t request_max(const struct fetcher *f)
 may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_chunk *plan,
 				  size_t n, struct err *err)
 {
+	unsigned turns = fl->turns;
 	int r = 0;
 
 	plan_sort(plan, n);
-	while (n && r == 0 && !fl->stop) {
+	while (n && r == 0 && !fl->stop && fl->turns == turns) {
 		bool waited = true;
 
 		plan_request(plan, n, 0, 0, request_max(fl->f));
@@ -223,7 +232,9 @@ static bool is_complete(const struct batch *b, uint32_t i)
 	return o->state == OBJECT_COMPLETE || (o->obj && o->obj->complete);
 }
 
-may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *err)
+/* Chunks before number `near` only from `off` on in the blob. */
+may_suspend static int fill_batch(struct fill *fl, struct batch *b, uint32_t near, uint64_t off,
+				  struct err *err)
 {
 	auto_free struct plan_chunk *plan = calloc(b->n, sizeof(*plan));
 	size_t n = 0;
@@ -236,6 +247,8 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *
 			continue;
 		if (fl->lacking > b->first + i)
 			fl->lacking = b->first + i;
+		if (b->first + i < near && b->chunks[i].blob_off < off)
+			continue;
 		if (!batch_missing(fl->f, b, i))
 			continue;
 		if (b->chunks[i].zeros) {
@@ -248,37 +261,64 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *
 	return r < 0 ? r : fill_spans(fl, b, plan, n, err);
 }
 
+/* Where reads are. */
+may_suspend static int fill_around(struct fill *fl, struct err *err)
+{
+	uint32_t near = fl->near,
+		 at = near < FETCH_NEIGHBOURS_MAX / 2 ? 0 : near - FETCH_NEIGHBOURS_MAX / 2;
+	unsigned turns = fl->turns;
+	uint64_t off = fl->near_off;
+	struct batch b;
+	int r = batch_read(fl->f, fl->layer, at, FETCH_NEIGHBOURS_MAX, &b, err);
+
+	if (r < 0)
+		return r;
+	r = fill_batch(fl, &b, near, off, err);
+	if (fl->turns == turns) {
+		fl->near = at + b.n;
+		fl->near_off = UINT64_MAX;
+	}
+	batch_free(fl->f, &b);
+	return r;
+}
+
+/* What comes next in the blob. */
+may_suspend static int fill_next(struct fill *fl, uint32_t *at, struct err *err)
+{
+	struct batch b;
+	struct layer *l;
+	int r = batch_read(fl->f, fl->layer, *at, FETCH_NEIGHBOURS_MAX, &b, err);
+
+	if (r < 0)
+		return r;
+	l = layers_get(fl->f->layers, fl->layer);
+	set_first(fl, l && b.chunks[0].blob_off < l->info.prefetch_end);
+	r = fill_batch(fl, &b, 0, 0, err);
+	*at += b.n;
+	batch_free(fl->f, &b);
+	return r;
+}
+
 may_suspend static int fill_pass(struct fill *fl, uint32_t from, struct err *err)
 {
-	uint32_t i = from, at;
-	struct layer *l;
-	struct batch b;
+	uint32_t at = from;
 	bool waited;
 	int r = 0;
 
 	while (r == 0 && !fl->stop) {
+		struct layer *l;
+
 		r = fill_gate(fl, &waited);
 		l = layers_get(fl->f->layers, fl->layer);
 		if (l && fl->near >= l->info.chunks_n)
 			fl->near = UINT32_MAX;
-		if (!l || (i >= l->info.chunks_n && fl->near == UINT32_MAX))
+		if (!l || (at >= l->info.chunks_n && fl->near == UINT32_MAX))
 			return l ? r : -ENOENT;
-		at = fl->near == UINT32_MAX ? i : fl->near;
 		if (r == 0)
-			r = batch_read(fl->f, fl->layer, at, FETCH_NEIGHBOURS_MAX, &b, err);
-		if (r != 0)
-			break;
-		l = layers_get(fl->f->layers, fl->layer);
-		set_first(fl, l && b.chunks[0].blob_off < l->info.prefetch_end);
-		r = fill_batch(fl, &b, err);
-		if (at == i)
-			i += b.n;
-		else if (fl->near == at)
-			fl->near += b.n;
-		batch_free(fl->f, &b);
+			r = fl->near == UINT32_MAX ? fill_next(fl, &at, err) : fill_around(fl, err);
 	}
-	if (fl->lacking > i) /* what lies behind was not looked at */
-		fl->lacking = i;
+	if (fl->lacking > at) /* what lies behind was not looked at */
+		fl->lacking = at;
 	return r;
 }
 

@@ -103,9 +103,8 @@ struct flight {
 	bool bad;             /* its bytes were wrong; the transfer has not ended yet */
 };
 
-/* fetch_fill.c: chunk `index` of the layer is wanted by a read: the rest of it goes first, from
- * there, or from the chunks of the same file before it. */
-void fill_near(struct fetcher *f, uint32_t layer, uint32_t index, uint32_t back);
+/* fetch_fill.c: a read wants this: what lies around it goes first. */
+void fill_near(struct fetcher *f, const struct flight *fl);
 
 /* --- fetch.c: flights ------------------------------------------------------------------------- */
 
