@@ -211,18 +211,18 @@
 #define PREFETCH_FOLLOW_MS  30000    /* and then reads are followed for so long */
 
 /* FUSE objects */
-#define FILL_TASKS_MAX       4096  /* requests that have a task; more wait in a list */
-#define FILL_REQUESTS_MAX    65536 /* requests without an answer, then no more are taken */
-#define FILL_REQUEST_BYTES   KiB(16)
-#define FILL_BURST           64     /* requests taken in a row */
-#define FILL_READ_MAX        MiB(1) /* one READ */
-#define FILL_READAHEAD_MAX   MiB(1)
-#define FILL_BACKGROUND      128 /* READs of the kernel's readahead at once */
-#define FILL_BUFFERS_MAX     32  /* of FILL_READ_MAX; a READ has one when its bytes are on disk */
-#define FILL_BUFFERS_IDLE    4
-#define FILL_PROBES_MAX      256 /* slots that are looked at for one open node */
-#define FILL_RETRY_MS        20  /* something else is full */
-#define FILL_STALE_MOUNTS    16  /* mounts of dead keepers, one above the other */
+#define FILL_TASKS_MAX     4096  /* requests that have a task; more wait in a list */
+#define FILL_REQUESTS_MAX  65536 /* requests without an answer, then no more are taken */
+#define FILL_REQUEST_BYTES KiB(16)
+#define FILL_BURST         64     /* requests taken in a row */
+#define FILL_READ_MAX      MiB(1) /* one READ */
+#define FILL_READAHEAD_MAX MiB(1)
+#define FILL_BACKGROUND    128 /* READs of the kernel's readahead at once */
+#define FILL_BUFFERS_MAX   32  /* of FILL_READ_MAX; a READ has one when its bytes are on disk */
+#define FILL_BUFFERS_IDLE  4
+#define FILL_PROBES_MAX    256 /* slots that are looked at for one open node */
+#define FILL_RETRY_MS      20  /* something else is full */
+#define FILL_STALE_MOUNTS  16  /* mounts of dead keepers, one above the other */
 
 /* keeper */
 #define WORKER_BACKOFF_MAX_MS 5000

@@ -169,8 +169,8 @@ static const char *check_entry(const struct index *ix, const struct rec_entry *e
 {
 	if (!in_strings(ix, e->path_off, e->path_len) || !in_strings(ix, e->link_off, e->link_len))
 		return "strings";
-	if (e->type < INDEX_DIR || e->type > INDEX_WHITEOUT || e->mode > 07777 || e->opaque > INDEX_OPAQUE_IMPLIED ||
-	    (e->opaque && e->type != INDEX_DIR))
+	if (e->type < INDEX_DIR || e->type > INDEX_WHITEOUT || e->mode > 07777 ||
+	    e->opaque > INDEX_OPAQUE_IMPLIED || (e->opaque && e->type != INDEX_DIR))
 		return "type or mode";
 	if (e->mtime < 0 || e->mtime_nsec >= 1000000000)
 		return "time";
