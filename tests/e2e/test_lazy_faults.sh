@@ -150,9 +150,8 @@ phase_wrong() {
 	local digest size hit bad
 	read -r digest size < <(largest_layer)
 	fresh
-	faulty "mode=ok&rate=$RATE" >/dev/null
+	faulty "mode=flip&blob=$digest&at=$((size / 2))&rate=$RATE" >/dev/null
 	mount_cold "$BAD/test/sink:1"
-	faulty "mode=flip&blob=$digest&at=$((size / 2))" >/dev/null
 	read_views || fail "wrong: $(tail -n 3 "$T/complaints")"
 	hit=$(faulty mode=ok)
 	row wrong "${hit% *}"
@@ -184,9 +183,9 @@ phase_mirror() {
 
 # A registry that is dead: who waits can be killed, and who waits long enough gets EIO.
 phase_dead() {
-	local file began waiter reader ms status=0
+	local file began waiter reader ms status=0 READERS=2
 	fresh
-	faulty "mode=ok&rate=$RATE" >/dev/null
+	faulty "mode=ok&rate=$((RATE / 8))" >/dev/null
 	mount_cold "$BAD/test/sink:1"
 	faulty mode=dead >/dev/null
 	file=$(find "$T/copy" -type f -size +1M -printf '%s %P\n' | sort -rn | sed -n '1s/^[0-9]* //p')
