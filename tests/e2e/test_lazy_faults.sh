@@ -13,6 +13,7 @@
 . "$(dirname "$0")/lazy.sh"
 
 KILLS=${KILLS:-30}
+readonly KILLS_A_ROUND=5
 READERS=${READERS:-8}
 PHASES=${PHASES:-kills drop cut 500 429 stall mix wrong mirror dead}
 RATE=$((4 << 20)) # bytes a second, so that the background does not win
@@ -112,9 +113,10 @@ phase_kills() {
 		mount_cold "$BAD/test/sink:1"
 		read_views &
 		reader=$!
-		while running "$reader"; do
+		# Each death doubles the keeper's pause; a few a round leave time to read.
+		while running "$reader" && ((killed - before < KILLS_A_ROUND && killed < KILLS)); do
 			kill_worker
-			sleep "0.$((1 + RANDOM % 3))"
+			sleep "0.$((1 + RANDOM % 8))"
 		done
 		wait "$reader" || fail "kills: $(tail -n 3 "$T/complaints")"
 		row kills "$((killed - before))"
@@ -129,9 +131,8 @@ phase_kills() {
 phase_fault() {
 	local hit
 	fresh
-	faulty "mode=ok&rate=$RATE" >/dev/null
-	mount_cold "$BAD/test/sink:1"
 	faulty "mode=$1&every=$2&rate=$RATE" >/dev/null
+	mount_cold "$BAD/test/sink:1"
 	read_views || fail "$1: $(tail -n 3 "$T/complaints")"
 	hit=$(faulty mode=ok)
 	row "$1" "${hit% *}"

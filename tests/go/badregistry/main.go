@@ -7,7 +7,8 @@
 //
 // It prints the address where it listens. /_control?mode=MODE&every=N&at=OFFSET&blob=DIGEST&rate=BYTES
 // sets what happens from now on, and answers how often it has happened since the call before.
-// Every Nth request for a blob is hit; the others are answered as they should be.
+// Every Nth request for a blob is hit; the others are answered as they should be, and so is what
+// containerd's own client asks for.
 //
 //	ok     nothing
 //	drop   the connection is reset in the middle of the body
@@ -108,7 +109,8 @@ func (p *proxy) fate(r *http.Request) (faults, string) {
 		p.hit++
 		return f, "dead"
 	}
-	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") ||
+		strings.HasPrefix(r.UserAgent(), "containerd/") {
 		return f, "ok"
 	}
 	p.asked++
