@@ -183,6 +183,8 @@
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */
 #define FETCH_FILL_PAUSE_MAX_MS 300000   /* for the background */
+#define FETCH_FAILED_MS         1000     /* after a wait in vain, nobody begins a new one */
+#define FETCH_PATHS_MAX         16       /* paths looked for at once, for the log */
 #define FETCH_LOG_EVERY_MS      1000     /* one line for an object or layer */
 
 /* looking for lazy layers */

@@ -46,3 +46,22 @@ bool str_utf8(struct str s)
 	}
 	return true;
 }
+
+const char *str_quoted(struct str s, char *out, size_t size)
+{
+	size_t n = 0;
+
+	out[n++] = '"';
+	for (size_t i = 0; i < s.len; i++) {
+		bool special = s.p[i] == '"' || s.p[i] == '\\';
+
+		if (n + special + 3 > size)
+			break;
+		if (special)
+			out[n++] = '\\';
+		out[n++] = s.p[i];
+	}
+	out[n++] = '"';
+	out[n] = 0;
+	return out;
+}

@@ -43,4 +43,8 @@ int str_u64(struct str s, uint64_t *ret_v);
 /* Valid UTF-8 (RFC 3629: shortest form, no surrogates, ≤ U+10FFFF)? */
 bool str_utf8(struct str s);
 
+/* s in double quotes, a backslash before each " and \ of it; cut where out is full (size >= 3, with
+ * the NUL). For words of log lines. Answers out. */
+const char *str_quoted(struct str s, char *out, size_t size);
+
 #endif

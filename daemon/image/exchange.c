@@ -2,6 +2,7 @@
 /* Tries. Owns nothing that outlives one, but for what struct exchanger remembers. */
 #include "image/exchange.h"
 
+#include <stdio.h>
 #include <strings.h>
 #include <time.h>
 
@@ -95,8 +96,19 @@ static bool wants_plain(const struct hop *h, int r)
 	return r == -EPROTONOSUPPORT || r == -ETIMEDOUT || (r == -ECONNREFUSED && host->no_port);
 }
 
+/* What is said of a host while it is not asked. */
+static void note_failure(struct hop *h, int r, struct err *err)
+{
+	struct peer *p = h->peer;
+
+	if (r < 0)
+		snprintf(p->failure, sizeof(p->failure), "%s", err_text(err, r));
+	else
+		snprintf(p->failure, sizeof(p->failure), "it answers %d", h->x->status);
+}
+
 /* late: it may be our own time that was out. */
-static void tell_breaker(struct hop *h, int r, bool late)
+static void tell_breaker(struct hop *h, int r, bool late, struct err *err)
 {
 	uint64_t now = loop_now_ns(h->x->all->loop);
 
@@ -107,7 +119,10 @@ static void tell_breaker(struct hop *h, int r, bool late)
 		breaker_unknown(h->peer);
 	else if (answered || !is_failure(r, h->x->status))
 		breaker_worked(h->peer);
-	else if (breaker_failed(h->peer, now)) {
+	else {
+		note_failure(h, r, err);
+		if (!breaker_failed(h->peer, now))
+			return;
 		h->x->all->stats.breaker_open++;
 		log_warn("host is not asked for a while host=%s ms=%u", h->peer->authority,
 			 h->peer->open_ms);
@@ -229,10 +244,10 @@ static may_suspend int hop_run(struct hop *h, uint64_t due_ns, struct err *err)
 			return err_set(err, -ETIMEDOUT, "%s: no time left", h->peer->authority);
 		x->wait_ms = breaker_enter(h->peer, now);
 		if (x->wait_ms > 0)
-			return err_set(err, -EHOSTDOWN, "%s: it has failed too often lately",
-				       h->peer->authority);
+			return err_set(err, -EHOSTDOWN, "%s: it has failed too often lately: %s",
+				       h->peer->authority, h->peer->failure);
 		r = send(h, (unsigned)((due_ns - now) / NS_PER_MS) + 1, err);
-		tell_breaker(h, r, loop_now_ns(x->all->loop) >= due_ns);
+		tell_breaker(h, r, loop_now_ns(x->all->loop) >= due_ns, err);
 		if (r == 0 && h->parts.https)
 			h->peer->tls_seen = true;
 		if (r < 0 || !h->trusted || (x->status != 401 && x->status != 403))

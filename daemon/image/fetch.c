@@ -286,8 +286,7 @@ static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, struc
 	}
 	if (r < 0) {
 		flight_end(f, fl, -EIO, NULL);
-		return err_set(err, -EIO, "object %" PRIu64 " chunk %u: %s", obj->number, chunk,
-			       why.code ? why.text : "no layer has it");
+		return err_set(err, -EIO, "%s", why.code ? why.text : "no layer has it");
 	}
 	*ret = fl;
 	return 0;
@@ -311,8 +310,7 @@ static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, str
 		fl->source = fl->ref = fl->skip_hosts = 0;
 		if (chunk_place(f, fl, err) < 0) {
 			flight_end(f, fl, -EIO, NULL);
-			return err_set(err, -EIO, "object %" PRIu64 " chunk %u: no layer has it",
-				       obj->number, chunk);
+			return err_set(err, -EIO, "no layer has it");
 		}
 		flight_want(f, fl);
 	}
@@ -324,12 +322,28 @@ static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, str
 struct need {
 	struct fetcher *f;
 	struct object *obj;
-	uint64_t pos, end, due_ns;
+	uint64_t pos, end, began_ns, due_ns;
 	struct flight *flights[FETCH_NEED_CHUNKS];
 	size_t n;
 	bool waited;
+	uint32_t layer, chunk; /* that is looked at */
 	struct err *err;
 };
+
+static struct late_chunk *late_slot(struct fetcher *f, uint64_t number, uint32_t chunk)
+{
+	return &f->late[(number * 31 + chunk) % FETCH_SLOTS];
+}
+
+/* After a READ of its readahead that failed, the kernel asks for the first page alone: that one is
+ * not to wait as long again. */
+static bool late_lately(const struct need *nd, uint32_t chunk)
+{
+	const struct late_chunk *lc = late_slot(nd->f, nd->obj->number, chunk);
+
+	return lc->at_ns && lc->number == nd->obj->number && lc->chunk == chunk &&
+	       nd->began_ns >= lc->at_ns && nd->began_ns - lc->at_ns < FETCH_FAILED_MS * NS_PER_MS;
+}
 
 /* Asks for the missing chunks from pos on; ret_pos: how far it came. */
 static int need_collect(struct need *nd, uint64_t *ret_pos)
@@ -346,8 +360,12 @@ static int need_collect(struct need *nd, uint64_t *ret_pos)
 		if (r < 0)
 			return r;
 		next = found.c->file_off + found.c->size;
+		nd->layer = found.layer;
+		nd->chunk = found.chunk;
 		readahead_touch(fetch_ahead(nd->f, found.layer), found.c->blob_off);
 		if (!chunk_here(nd->obj, found.chunk)) {
+			if (late_lately(nd, found.chunk))
+				return err_set(nd->err, -EIO, "not here a moment ago");
 			r = want_chunk(nd->f, nd->obj, found.chunk, &nd->flights[nd->n], nd->err);
 			if (r < 0)
 				return r;
@@ -361,13 +379,20 @@ static int need_collect(struct need *nd, uint64_t *ret_pos)
 
 static int need_timed_out(const struct need *nd, const struct flight *fl)
 {
-	return err_set(nd->err, -EIO, "object %" PRIu64 " chunk %u: not here after %u s: %s",
-		       nd->obj->number, fl->name.chunk, FETCH_READ_TIMEOUT_MS / 1000,
+	for (size_t i = 0; i < nd->n; i++) {
+		uint32_t chunk = nd->flights[i]->name.chunk;
+
+		if (!nd->flights[i]->ended)
+			*late_slot(nd->f, nd->obj->number, chunk) = (struct late_chunk){
+				nd->obj->number, loop_now_ns(nd->f->loop), chunk};
+	}
+	return err_set(nd->err, -EIO, "not here after %u s: %s", FETCH_READ_TIMEOUT_MS / 1000,
 		       fl->err ? fl->err->text : "the registry is too slow");
 }
 
-may_suspend static int need_wait_one(const struct need *nd, struct flight *fl)
+may_suspend static int need_wait_one(struct need *nd, struct flight *fl)
 {
+	nd->chunk = fl->name.chunk;
 	while (!fl->ended) {
 		uint64_t now = loop_now_ns(nd->f->loop);
 		int r = -ETIMEDOUT;
@@ -380,10 +405,10 @@ may_suspend static int need_wait_one(const struct need *nd, struct flight *fl)
 		if (r == -ECANCELED)
 			return r;
 	}
+	nd->layer = fl->layer;
 	if (fl->result == 0)
 		return 0;
-	return err_set(nd->err, -EIO, "object %" PRIu64 " chunk %u: %s", nd->obj->number,
-		       fl->name.chunk, fl->err ? fl->err->text : "the fetcher has ended");
+	return err_set(nd->err, -EIO, "%s", fl->err ? fl->err->text : "the fetcher has ended");
 }
 
 may_suspend static int need_wait(struct need *nd)
@@ -410,9 +435,7 @@ may_suspend static int need_run(struct need *nd)
 
 	while (r == 0 && nd->pos < nd->end && !nd->obj->complete) {
 		if (nd->obj->damaged)
-			return err_set(nd->err, -EIO,
-				       "object %" PRIu64 ": its bytes do not have its digest",
-				       nd->obj->number);
+			return err_set(nd->err, -EIO, "its bytes do not have its digest");
 		r = need_collect(nd, &next);
 		if (r == 0 && nd->n == 0) {
 			nd->pos = next;
@@ -420,8 +443,7 @@ may_suspend static int need_run(struct need *nd)
 			continue;
 		}
 		if (r == 0 && rounds++ == NEED_ROUNDS)
-			r = err_set(nd->err, -EIO, "object %" PRIu64 ": its chunks do not stay",
-				    nd->obj->number);
+			r = err_set(nd->err, -EIO, "its chunks do not stay");
 		nd->waited = true;
 		if (r == 0)
 			r = need_wait(nd);
@@ -450,11 +472,16 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 			   struct err *err)
 {
 	struct err own = ERR_INIT;
-	struct need nd = {.f = f, .obj = obj, .pos = off, .err = err ? err : &own};
+	struct need nd = {.f = f,
+			  .obj = obj,
+			  .pos = off,
+			  .began_ns = loop_now_ns(f->loop),
+			  .chunk = INDEX_NONE,
+			  .err = err ? err : &own};
 	int r;
 
 	nd.end = off < obj->size && len < obj->size - off ? off + len : obj->size;
-	nd.due_ns = loop_now_ns(f->loop) + FETCH_READ_TIMEOUT_MS * NS_PER_MS;
+	nd.due_ns = nd.began_ns + FETCH_READ_TIMEOUT_MS * NS_PER_MS;
 	if (f->stats.waiting == FETCH_WAITING_MAX) {
 		r = err_set(nd.err, -EIO, "too many reads wait");
 	} else {
@@ -470,8 +497,8 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 		return r;
 	f->stats.failed_reads++;
 	if (fetch_may_log(f, obj->number))
-		log_error("read failed object=%" PRIu64 " offset=%" PRIu64 " error=\"%s\"",
-			  obj->number, off, err_text(nd.err, r));
+		report_failed_read(f, &(struct failed_read){obj, off, nd.layer, nd.chunk},
+				   err_text(nd.err, r));
 	return r;
 }
 

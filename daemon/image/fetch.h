@@ -21,8 +21,9 @@ may_suspend void fetcher_free(struct fetcher *f);
 
 /*
  * Until the bytes [off, off + len) of obj are here; the caller holds a reference. 0; -ECANCELED;
- * -EIO after FETCH_READ_TIMEOUT_MS or when no source can give the right bytes: err (and one log
- * line) says layer, chunk and the registry's answer.
+ * -EIO after FETCH_READ_TIMEOUT_MS, at once for a chunk that was waited for in vain up to
+ * FETCH_FAILED_MS before, or when no source can give the right bytes: err says why, one log line
+ * also image, layer, path and chunk.
  */
 may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
 			   struct err *err);

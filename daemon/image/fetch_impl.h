@@ -29,6 +29,12 @@ struct log_slot {
 	uint64_t what, at_ns;
 };
 
+/* A chunk that was not here in time. */
+struct late_chunk {
+	uint64_t number, at_ns; /* of its object */
+	uint32_t chunk;
+};
+
 /* A content of one chunk that was brought: newer than what a batch was told of the disk? */
 struct recent {
 	struct digest key;
@@ -61,6 +67,8 @@ struct fetcher {
 	struct content *contents[FETCH_CACHED_OBJECTS];
 	struct readahead ahead[FETCH_SLOTS];
 	struct log_slot logged[FETCH_SLOTS];
+	struct late_chunk late[FETCH_SLOTS];
+	unsigned paths;                     /* are looked for, for the log */
 	struct recent recent[FETCH_RECENT]; /* by the key's first bytes */
 	uint64_t turn;                      /* counts them */
 	void (*watch)(void *arg, struct object *obj);
@@ -143,6 +151,17 @@ bool fetch_busy(const struct fetcher *f);
 /* May a line about `what` be written now? */
 bool fetch_may_log(struct fetcher *f, uint64_t what);
 struct readahead *fetch_ahead(struct fetcher *f, uint32_t layer);
+
+/* --- fetch_report.c: the log line of a read that failed -----------------------------------------
+ */
+
+struct failed_read {
+	struct object *obj;
+	uint64_t off;
+	uint32_t layer, chunk; /* 0, INDEX_NONE: not known */
+};
+may_suspend void report_failed_read(struct fetcher *f, const struct failed_read *r,
+				    const char *error);
 
 /* --- fetch_chunks.c: what the indexes say -------------------------------------------------------
  */

@@ -83,15 +83,12 @@ static void flight_text(struct transfer *t, const struct flight *fl,
 {
 	char blob[DIGEST_TEXT_SIZE];
 
-	digest_text(&t->blob, blob);
-	if (why->fault == FAULT_BYTES)
-		err_set(ret, -EIO, "layer %s chunk %u: wrong bytes from %.255s", blob, fl->index,
-			t->answer.host_name);
-	else
-		err_set(ret, -EIO, "layer %s chunk %u: %.300s", blob, fl->index,
-			err_text(err, why->code));
-	if (why->fault != FAULT_BYTES)
+	if (why->fault != FAULT_BYTES) {
+		err_set(ret, -EIO, "%.450s", err_text(err, why->code));
 		return;
+	}
+	err_set(ret, -EIO, "wrong bytes from %.255s", t->answer.host_name);
+	digest_text(&t->blob, blob);
 	t->f->stats.bad_chunks++;
 	if (fetch_may_log(t->f, ~(uint64_t)t->layer))
 		log_warn("wrong bytes layer=%s chunk=%u host=%.255s ref=%.255s", blob, fl->index,

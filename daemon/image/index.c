@@ -505,3 +505,44 @@ int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *re
 		return err_set(err, -EINVAL, "layer index: no chunks %u+%u", first, n);
 	return read_chunks(fd, &ix, first, n, ret, err);
 }
+
+static int read_path(int fd, const struct index_head *h, const struct rec_entry *e, char *ret,
+		     struct err *err)
+{
+	char path[INDEX_PATH_MAX];
+	int r;
+
+	if (e->path_len > sizeof(path) || e->path_off > h->strings_len ||
+	    e->path_len > h->strings_len - e->path_off)
+		return err_set(err, -EBADMSG, "layer index: wrong path");
+	r = read_at(fd, path, e->path_len, index_layout(h).strings + e->path_off, err);
+	if (r < 0)
+		return r;
+	if (index_path_check((struct str){path, e->path_len}) < 0)
+		return err_set(err, -EBADMSG, "layer index: wrong path");
+	memcpy(ret, path, e->path_len);
+	ret[e->path_len] = 0;
+	return 0;
+}
+
+int index_read_path(int fd, uint32_t object, char *ret, struct err *err)
+{
+	struct rec_entry recs[128];
+	struct index_head h;
+	int r = read_head(fd, &h, err);
+
+	for (uint32_t done = 0; r == 0 && done < h.entries_n;) {
+		uint32_t n = h.entries_n - done;
+
+		n = n < array_size(recs) ? n : array_size(recs);
+		r = read_at(fd, recs, n * sizeof(recs[0]),
+			    index_layout(&h).entries + (uint64_t)done * sizeof(recs[0]), err);
+		for (uint32_t i = 0; i < n && r == 0; i++) {
+			rec_entry_swap(&recs[i]);
+			if (recs[i].type == INDEX_REG && recs[i].object == object)
+				return read_path(fd, &h, &recs[i], ret, err);
+		}
+		done += n;
+	}
+	return r < 0 ? r : err_set(err, -ENOENT, "layer index: no path has content %u", object);
+}

@@ -134,6 +134,10 @@ int index_read_object(int fd, uint32_t i, struct index_object *ret, struct err *
 int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *ret,
 		      struct err *err) must_check;
 
+/* A path that has the content `object`, the first if there are several, into ret (INDEX_PATH_MAX +
+ * 1 bytes; ends in NUL). Reads all entries: threads only. -ENOENT, -EBADMSG, -EIO. */
+int index_read_path(int fd, uint32_t object, char *ret, struct err *err) must_check;
+
 /* --- making one ------------------------------------------------------------------------------- */
 
 /*

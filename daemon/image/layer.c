@@ -644,7 +644,7 @@ may_suspend static int remover(void *arg)
 		}
 		last = l->id;
 		r = layer_remove(ls, l, &err);
-		if (r < 0) {
+		if (r < 0 && !task_cancelled()) {
 			log_error("remove layer=%" PRIu32 " error=\"%s\"", l->id,
 				  err_text(&err, r));
 			task_sleep_ms(REMOVE_RETRY_MS);

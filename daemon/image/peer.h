@@ -22,6 +22,7 @@ struct peer {
 	unsigned open_ms;  /* 0 = closed */
 	uint64_t open_until_ns;
 	bool probing;
+	char failure[256]; /* the last one, for people */
 	/* the challenge that it sent last */
 	enum challenge_scheme scheme;
 	char *realm, *service;

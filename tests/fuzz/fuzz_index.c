@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "image/index_rec.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -99,6 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct index_chunk c[3];
 	struct index_object o;
 	struct index *ix = NULL;
+	char path[INDEX_PATH_MAX + 1];
 
 	require(file);
 	if (fd < 0)
@@ -116,6 +118,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(o.chunks_n > 0);
 	if (index_read_chunks(fd, 0, 3, c, &err) == 0)
 		require(c[2].size > 0);
+	if (index_read_path(fd, size ? data[0] % 4 : 0, path, &err) == 0)
+		require(strlen(path) <= INDEX_PATH_MAX);
 	free(file);
 	return 0;
 }

@@ -106,12 +106,18 @@ static uint64_t now_ms(void)
 /* --- the log: counted ------------------------------------------------------------------------ */
 
 static unsigned log_lines;
+static char read_failed[2048]; /* the last line of this kind */
 
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	va_list ap;
 
 	log_lines++;
+	if (strncmp(fmt, "read failed", 11) == 0) {
+		va_start(ap, fmt);
+		vsnprintf(read_failed, sizeof(read_failed), fmt, ap);
+		va_end(ap);
+	}
 	if (!getenv("FETCH_SEED"))
 		return;
 	va_start(ap, fmt);
@@ -226,6 +232,13 @@ int index_read_chunks(int fd, uint32_t first, uint32_t n, struct index_chunk *re
 	if (first > l->chunks_n || n > l->chunks_n - first)
 		return err_set(err, -EINVAL, "no such chunks");
 	memcpy(ret, &l->chunks[first], n * sizeof(*ret));
+	return 0;
+}
+
+int index_read_path(int fd, uint32_t object, char *ret, struct err *err)
+{
+	(void)fd, (void)err;
+	snprintf(ret, INDEX_PATH_MAX + 1, "a\" error=\"%u", object);
 	return 0;
 }
 

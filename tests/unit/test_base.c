@@ -371,6 +371,21 @@ static void test_utf8_bad(void **state)
 	assert_false(str_utf8((struct str){"é", 1}));
 }
 
+static void test_str_quoted(void **state)
+{
+	char out[8];
+
+	(void)state;
+	assert_string_equal(str_quoted(STR("abc"), out, sizeof(out)), "\"abc\"");
+	assert_string_equal(str_quoted(STR(""), out, 3), "\"\"");
+	assert_string_equal(str_quoted(STR("a"), out, 3), "\"\"");
+	assert_string_equal(str_quoted(STR("a\"\\"), out, sizeof(out)), "\"a\\\"\\\\\"");
+	assert_string_equal(str_quoted(STR("abcde"), out, sizeof(out)), "\"abcde\"");
+	assert_string_equal(str_quoted(STR("abcdef"), out, sizeof(out)), "\"abcde\"");
+	/* never half of a pair */
+	assert_string_equal(str_quoted(STR("abcd\""), out, sizeof(out)), "\"abcd\"");
+}
+
 struct item {
 	int n;
 	struct list link;
@@ -530,6 +545,7 @@ int main(void)
 		cmocka_unit_test(test_str),
 		cmocka_unit_test(test_str_order),
 		cmocka_unit_test(test_str_u64),
+		cmocka_unit_test(test_str_quoted),
 		cmocka_unit_test(test_utf8_all),
 		cmocka_unit_test(test_utf8_short),
 		cmocka_unit_test(test_utf8_bad),

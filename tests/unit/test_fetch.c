@@ -203,6 +203,132 @@ static void test_seeds(void **state)
 		run_seed(seed);
 }
 
+/* --- a registry that is dead
+ * ------------------------------------------------------------------------ */
+
+/* A read of content c: its result, and how long it took. */
+static int timed_read(struct fake_content *c, uint64_t off, uint64_t len, uint64_t *ret_ms)
+{
+	uint64_t began = now_ms();
+	struct err err = ERR_INIT;
+	struct object *obj;
+	int r;
+
+	assert_int_equal(objects_get(NULL, c->obj.number, &obj, NULL), 0);
+	r = fetch_need(w->f, obj, off, len, &err);
+	object_unref(NULL, obj);
+	*ret_ms = now_ms() - began;
+	return r;
+}
+
+/* It waits to the end, or is answered at once. */
+static void expect_read(struct fake_content *c, uint64_t off, uint64_t len, int result,
+			uint64_t wanted_ms)
+{
+	uint64_t ms;
+
+	assert_int_equal(timed_read(c, off, len, &ms), result);
+	assert_in_range(ms, wanted_ms, wanted_ms + 10);
+}
+
+/* A content of several chunks, none of zeros, whose last chunk is here. */
+static struct fake_content *content_of_chunks(void)
+{
+	for (unsigned i = 0; i < w->contents_n; i++) {
+		struct fake_content *c = w->contents[i];
+		bool zeros = false;
+
+		for (uint32_t k = 0; k < c->chunks_n; k++)
+			zeros |= c->zeros[k];
+		if (c->chunks_n < 3 || zeros)
+			continue;
+		c->here[c->chunks_n - 1] = true;
+		c->puts[c->chunks_n - 1] = 1;
+		c->obj.chunks_here = 1;
+		return c;
+	}
+	fail_msg("no such content in seed %llu", (unsigned long long)w->seed);
+	return NULL;
+}
+
+static void check_line(const struct fake_content *c)
+{
+	char blob[DIGEST_TEXT_SIZE], start[256];
+
+	digest_text(&w->layers[c->sources[0].layer - 1]->l.blob, blob);
+	snprintf(start, sizeof(start),
+		 "read failed object=%llu chunk=0 offset=0 layer=%s ref=host/a:1 "
+		 "path=\"a\\\" error=\\\"%u\" error=\"not here after 60 s: ",
+		 (unsigned long long)c->obj.number, blob, c->sources[0].index);
+	read_failed[strlen(start)] = 0;
+	assert_string_equal(read_failed, start);
+}
+
+struct patient {
+	struct fake_content *c;
+	int result;
+	uint64_t ms;
+};
+
+static int read_patiently(void *arg)
+{
+	struct patient *p = arg;
+
+	p->result = timed_read(p->c, 0, p->c->size, &p->ms);
+	return 0;
+}
+
+static int dead_main(void *arg)
+{
+	struct fake_content *c = content_of_chunks();
+	uint64_t last = c->at[c->chunks_n - 1];
+	struct patient p = {.c = c}, q = {.c = c};
+	struct scope s;
+
+	(void)arg;
+	scope_init(&s, w->loop);
+	expect_read(c, 0, last, -EIO, FETCH_READ_TIMEOUT_MS);
+	check_line(c);
+	/* What the kernel asks for next, and what is here. */
+	expect_read(c, 0, 1, -EIO, 0);
+	expect_read(c, c->at[1], 1, -EIO, 0);
+	expect_read(c, last, 1, 0, 0);
+	task_sleep_ms(FETCH_FAILED_MS / 2);
+	expect_read(c, 0, 1, -EIO, 0);
+	/* Later it is waited for again. */
+	task_sleep_ms(FETCH_FAILED_MS / 2);
+	assert_int_equal(scope_spawn(&s, read_patiently, &p, NULL), 0);
+	task_sleep_ms(FETCH_READ_TIMEOUT_MS / 2);
+	assert_int_equal(scope_spawn(&s, read_patiently, &q, NULL), 0);
+	task_sleep_ms(FETCH_READ_TIMEOUT_MS / 2 + 10);
+	assert_int_equal(p.result, -EIO);
+	assert_in_range(p.ms, FETCH_READ_TIMEOUT_MS, FETCH_READ_TIMEOUT_MS + 10);
+	/* Who gives up does not disturb who has begun before. */
+	expect_read(c, 0, 1, -EIO, 0);
+	w->down_to_ms = now_ms();
+	scope_wait(&s);
+	assert_int_equal(q.result, 0);
+	scope_fini(&s);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void test_dead_registry(void **state)
+{
+	struct loop *loop;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 1);
+	world_new(8, loop);
+	w->down_from_ms = 0;
+	w->down_to_ms = UINT64_MAX;
+	assert_int_equal(w->faults, FAULTS_DOWN);
+	assert_int_equal(loop_run(loop, dead_main, NULL), 0);
+	world_free();
+	loop_free(loop);
+}
+
 /* --- the bound of compressed bytes
  * ---------------------------------------------------------------- */
 
@@ -271,6 +397,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_dead_registry),
 		cmocka_unit_test(test_seeds),
 	};
 

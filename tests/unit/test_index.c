@@ -634,6 +634,39 @@ static void test_point_reads(void **state)
 	assert_int_equal(index_read_chunks(fd, 0, 2, c, &err), -EBADMSG);
 }
 
+static void test_read_path(void **state)
+{
+	const off_t strings = (off_t)(sizeof(struct index_head) + 4 * sizeof(struct rec_entry) +
+				      2 * sizeof(struct rec_object) + 2 * sizeof(struct rec_chunk));
+	char path[INDEX_PATH_MAX + 1] = "as it was";
+	auto_close int fd = sample();
+	struct err err = ERR_INIT;
+	struct rec_entry e;
+
+	(void)state;
+	assert_int_equal(index_read_path(fd, 2, path, &err), -ENOENT);
+	assert_int_equal(index_read_path(fd, INDEX_NONE, path, &err), -ENOENT);
+	assert_string_equal(path, "as it was");
+	assert_int_equal(index_read_path(fd, 1, path, &err), 0);
+	assert_string_equal(path, "b");
+	assert_int_equal(index_read_path(fd, 0, path, &err), 0);
+	assert_string_equal(path, "a");
+	/* Records may be damaged: the file is not read as a whole here. */
+	assert_int_equal(pread(fd, &e, sizeof(e), sizeof(struct index_head)), sizeof(e));
+	e.path_off = UINT32_MAX;
+	assert_int_equal(pwrite(fd, &e, sizeof(e), sizeof(struct index_head)), sizeof(e));
+	assert_int_equal(index_read_path(fd, 0, path, &err), -EBADMSG);
+	e.path_off = 0;
+	e.path_len = UINT32_MAX;
+	assert_int_equal(pwrite(fd, &e, sizeof(e), sizeof(struct index_head)), sizeof(e));
+	assert_int_equal(index_read_path(fd, 0, path, &err), -EBADMSG);
+	e.path_len = 1;
+	assert_int_equal(pwrite(fd, &e, sizeof(e), sizeof(struct index_head)), sizeof(e));
+	assert_int_equal(pwrite(fd, "", 1, strings), 1);
+	assert_int_equal(index_read_path(fd, 0, path, &err), -EBADMSG);
+	assert_int_equal(index_read_path(-1, 0, path, &err), -EIO);
+}
+
 /* Every wrong byte and every cut is found. */
 static void test_damage(void **state)
 {
@@ -696,7 +729,7 @@ int main(void)
 		cmocka_unit_test(test_xattrs),          cmocka_unit_test(test_attributes),
 		cmocka_unit_test(test_damage),          cmocka_unit_test(test_point_reads),
 		cmocka_unit_test(test_no_file),         cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_many_long_links),
+		cmocka_unit_test(test_many_long_links), cmocka_unit_test(test_read_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
