@@ -223,12 +223,15 @@ may_suspend static int object_get(struct fill *f, uint64_t node, struct object *
 
 	if (!obj) {
 		r = fill_object_get(&f->reader, node - FILL_NODE_OBJECT, &obj);
-		if (r == 0)
-			fill_opens_met(&f->opens, node, obj);
-		else if (r == -ENOENT)
+		if (r == -ENOENT) {
 			obj = fill_opens_old(&f->opens, node);
-		if (!obj)
-			return r == -ENOENT ? -ESTALE : r;
+			if (!obj)
+				return -ESTALE;
+		} else if (r < 0) {
+			return r;
+		} else {
+			fill_opens_met(&f->opens, node, obj);
+		}
 	}
 	*ret = obj;
 	return 0;

@@ -157,7 +157,7 @@ static void file_free(struct file *fi)
 static void file_path(struct file *fi, struct str dir, struct str name)
 {
 	if (fi->paths.len + dir.len + name.len + 2 > PREFETCH_PATHS_MAX ||
-	    memchr(name.p, '\0', name.len) || memchr(dir.p, '\0', dir.len))
+	    memchr(name.p, '\0', name.len) || (dir.len && memchr(dir.p, '\0', dir.len)))
 		return;
 	if (buf_printf(&fi->paths, STR_FMT "%s" STR_FMT, STR_ARG(dir), dir.len ? "/" : "",
 		       STR_ARG(name)) == 0 &&
@@ -223,15 +223,16 @@ may_suspend static int file_read(void *arg, uint64_t off, void *buf, size_t n)
 	if (off > fi->size || n > fi->size - off)
 		return -ENOEXEC;
 	r = fetch_need(p->fetcher, fi->obj, off, n, NULL);
-	for (size_t done = 0; r == 0 && done < n;) {
+	if (r < 0)
+		return r;
+	for (size_t done = 0; done < n;) {
 		ssize_t got = io_read(fi->obj->fd, (char *)buf + done, n - done, off + done, 0);
 
 		if (got <= 0)
-			r = got < 0 ? (int)got : -EIO;
-		else
-			done += (size_t)got;
+			return got < 0 ? (int)got : -EIO;
+		done += (size_t)got;
 	}
-	return r;
+	return 0;
 }
 
 /* The directory of fi, where a run path says so; "$ORIGIN" is how nearly all that have one begin.
@@ -368,11 +369,14 @@ may_suspend static int file_open(struct file *fi)
 	if (fi->obj)
 		return 0;
 	r = work_run(p->threads, find_job, fi);
-	if (r == 0)
-		r = objects_find(p->objects, &fi->key, &info, NULL);
-	if (r == 0 && !is_new(fi->s, info.number))
-		r = -EEXIST;
-	return r < 0 ? r : objects_get(p->objects, info.number, &fi->obj, NULL);
+	if (r < 0)
+		return r;
+	r = objects_find(p->objects, &fi->key, &info, NULL);
+	if (r < 0)
+		return r;
+	if (!is_new(fi->s, info.number))
+		return -EEXIST;
+	return objects_get(p->objects, info.number, &fi->obj, NULL);
 }
 
 may_suspend static int file_task(void *arg)
@@ -407,9 +411,9 @@ may_suspend static int want_command(struct start *s, struct err *err)
 	struct command c;
 	int r = resolve_config(s->p->resolver, str_of(s->ref), &s->manifest, &config, err);
 
-	if (r == 0)
-		r = command_parse((struct str){(char *)config.data, config.len}, &s->arena, &c,
-				  err);
+	if (r < 0)
+		return r;
+	r = command_parse((struct str){(char *)config.data, config.len}, &s->arena, &c, err);
 	if (r < 0)
 		return r;
 	s->path = c.path;
