@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "fs/fill.h"
 #include "fs/fill_mount.h"
+#include "fs/fill_refuse.h"
 
 #include "base/banned.h"
 
@@ -45,6 +46,7 @@ struct keeper {
 	bool stopping, own_socket;
 	bool was_ready, ever_ready;               /* this worker, any worker */
 	uint64_t started_ms, restart_ms, kill_ms; /* 0 = not set */
+	uint64_t served_ms;                       /* the last worker that was good ended */
 	unsigned failures;                        /* workers in a row that did not last */
 	int exit_code;
 };
@@ -247,9 +249,23 @@ static void fill_take(struct keeper *k)
 	systemd_store(k->fill_state_fd, NAME_STATE);
 }
 
+/* Nobody answers; who waits there is not left waiting. */
+static void fill_fail(struct keeper *k, const char *why)
+{
+	struct err err = ERR_INIT;
+	int n = k->fuse_fd >= 0 ? fill_refuse(k->fuse_fd, k->fill_state_fd, &err) : 0;
+
+	if (n < 0)
+		log_error("reads wait reason=\"%s\" error=\"%s\"", why, err_text(&err, n));
+	else if (n > 0)
+		log_error("reads failed requests=%d reason=\"%s\"", n, why);
+}
+
 /* In the end: without a store nobody will serve it again. */
 static void fill_leave(struct keeper *k)
 {
+	if (k->exit_code)
+		fill_fail(k, "the daemon ends");
 	if (k->fuse_fd >= 0 && !systemd_stores())
 		fill_unmount(k->fill_path);
 }
@@ -312,6 +328,12 @@ static void give_up(struct keeper *k, const char *why)
 	k->exit_code = 1;
 }
 
+/* Not its own fault: it might have gone on. */
+static bool killed_by_others(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
 static void worker_ended(struct keeper *k, int status)
 {
 	uint64_t lived = now_ms() - k->started_ms;
@@ -327,6 +349,8 @@ static void worker_ended(struct keeper *k, int status)
 		return;
 	}
 	k->failures = k->was_ready && lived >= WORKER_STABLE_MS ? 0 : k->failures + 1;
+	if (k->was_ready && (lived >= WORKER_STABLE_MS || killed_by_others(status)))
+		k->served_ms = now_ms();
 	k->was_ready = false;
 	pause = backoff_ms(k->failures);
 	k->restart_ms = now_ms() + pause;
@@ -336,6 +360,8 @@ static void worker_ended(struct keeper *k, int status)
 		  (unsigned long long)lived, k->failures, pause);
 	if (!k->ever_ready && k->failures >= WORKER_START_TRIES)
 		give_up(k, "no worker has become ready");
+	else if (now_ms() - k->served_ms >= FILL_UNSERVED_MS)
+		fill_fail(k, "no worker lasts");
 }
 
 static void on_ready(struct keeper *k)
@@ -437,6 +463,7 @@ int keeper_run(const struct config *config,
 		return 1;
 	}
 	fill_take(&k);
+	k.served_ms = now_ms();
 	worker_start(&k);
 	keep(&k);
 	fill_leave(&k);

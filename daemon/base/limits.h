@@ -230,6 +230,7 @@
 #define WORKER_BACKOFF_MAX_MS 5000
 #define WORKER_STABLE_MS      10000 /* a worker that lived so long is restarted without delay */
 #define WORKER_START_TRIES    8     /* workers that never became ready, then the keeper ends */
+#define FILL_UNSERVED_MS      60000 /* no worker lasts: then what waits in the mount gets EIO */
 #define ROOT_LOCK_WAIT_MS     3000  /* for a predecessor that is just dying */
 
 /* configuration */

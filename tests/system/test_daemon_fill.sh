@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 120
+# timeout: 240
 #
 # The FUSE mount ROOT/fill: made by the keeper, handed to each worker, taken away or left to the next keeper.
 # shellcheck source=tests/system/lib.sh
@@ -36,6 +36,28 @@ kill -KILL "$old"
 wait_until 5 new_worker "$old" || fail "no new worker"
 has_fds "$(worker)" || fail "the new worker has not got it"
 [[ $(fill_mounts) == "$mounted" ]] || fail "another mount"
+stop
+no_mount
+
+say "no worker lasts: who waits gets an error in the end"
+start
+old=$(worker)
+mv "$ROOT/snapshots" "$T/aside"
+echo "not a directory" >"$ROOT/snapshots"
+kill -KILL "$old"
+since=$SECONDS
+stat "$ROOT/fill/0a" >"$T/waits" 2>&1 &
+waits=$!
+pids+=("$waits")
+wait_until 80 not running "$waits" || fail "it waits for ever"
+((SECONDS - since >= 59)) || fail "it failed after $((SECONDS - since)) s"
+grep -q 'Input/output error' "$T/waits" || fail "it got: $(cat "$T/waits")"
+logged 'reads failed requests=1 reason="no worker lasts"'
+ready=$(times_ready)
+rm "$ROOT/snapshots"
+mv "$T/aside" "$ROOT/snapshots"
+wait_until 10 is_ready $((ready + 1)) || fail "no worker becomes ready"
+timeout 10 stat "$ROOT/fill/0a" >"$T/waits" || fail "the mount does not serve again"
 stop
 no_mount
 
