@@ -154,16 +154,19 @@
 #define RUN_IDLE_MS 10000 /* without users for so long: unmounted */
 
 /* fetching */
-#define FETCH_READ_TIMEOUT_MS   60000  /* then a read gets EIO */
-#define FETCH_REQUEST_MAX       MiB(4) /* one request of neighbours, unless one chunk is larger */
-#define FETCH_BUSY_REQUEST_MAX  MiB(1) /* of the background, with demand since */
-#define FETCH_QUIET_MS          2000
+#define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */
+#define FETCH_REQUEST_MAX       MiB(4)   /* one request of neighbours, unless one chunk is larger */
+#define FETCH_BUSY_REQUEST_MAX  MiB(1)   /* of the background, with demand since */
+#define FETCH_QUIET_MS          2000     /* without demand: the background goes its own way */
+#define FETCH_BUSY_MAX_MS       10000    /* it waits for that at most so long */
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
-#define FETCH_WINDOW_START      KiB(256) /* read ahead of a demand, in the blob */
-#define FETCH_WINDOW_MIN        KiB(64)
+#define FETCH_TRIP_START        KiB(512) /* bytes that come in a round trip, until that is seen */
+#define FETCH_TRIP_MIN          KiB(64)
+#define FETCH_TRIP_MAX          MiB(1)
+#define FETCH_RATE_BYTES_MIN    KiB(128) /* in less the rate does not show */
 #define FETCH_NEAR              KiB(512) /* on its way and so near: waited for */
 #define FETCH_URGENT            MiB(2)   /* the same, of a background transfer that runs */
 #define FETCH_PARTS_MAX         1024     /* chunks in one request */
@@ -177,8 +180,11 @@
 #define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
 #define FETCH_CACHED_CHUNKS     256      /* of each */
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
-#define FETCH_NEAR_CHUNKS       4        /* of a read file: so far back the background goes */
-#define FETCH_NEAR_BYTES        KiB(512) /* and in the blob, over other files */
+#define FOLLOW_LOOK             64       /* chunks that are looked at for one that is missing */
+#define FOLLOW_TRANSFERS        2        /* at once, for one content */
+#define FOLLOW_PARTS_MAX        64       /* chunks in one request, */
+#define FOLLOW_REQUEST_MAX      MiB(1)   /* in so much of the blob, unless it is one chunk */
+#define FOLLOW_UNUSED_MAX       MiB(16)  /* of one content, before compression, that nobody reads */
 #define FETCH_FILL_DELAY_MS     1000     /* of the background: a start goes first */
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */

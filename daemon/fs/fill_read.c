@@ -95,6 +95,7 @@ int fill_read_now(struct fill_reader *r, struct object *obj, uint64_t off, size_
 
 	if (obj->damaged)
 		return -EIO;
+	fetch_follow(r->fetcher, obj, off);
 	if (!fetch_present(r->fetcher, obj, off, len))
 		return -EAGAIN;
 	iov.iov_base = buffer_try(r);
@@ -138,8 +139,10 @@ may_suspend int fill_read(struct fill_reader *r, struct object *obj, uint64_t of
 			  void **ret_buf)
 {
 	void *buf;
-	int res = need(r, obj, off, len);
+	int res;
 
+	fetch_follow(r->fetcher, obj, off);
+	res = need(r, obj, off, len);
 	if (res < 0)
 		return res;
 	res = buffer_get(r, &buf);

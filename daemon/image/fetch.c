@@ -133,13 +133,22 @@ void flight_end(struct fetcher *f, struct flight *fl, int result, struct err *er
 		flight_free(fl);
 }
 
+static void demand_met(struct fetcher *f)
+{
+	uint64_t now = loop_now_ns(f->loop);
+
+	if (!f->demand_ns || now - f->demand_ns > FETCH_QUIET_MS * NS_PER_MS)
+		f->busy_ns = now;
+	f->demand_ns = now;
+}
+
 static void flight_want(struct fetcher *f, struct flight *fl)
 {
 	list_del(&fl->link);
 	list_push(&f->wanted, &fl->link);
-	f->demand_ns = loop_now_ns(f->loop);
+	demand_met(f);
+	f->hot = fl->layer;
 	loop_defer(f->loop, &f->dispatch);
-	fill_near(f, fl);
 }
 
 /* All sources have failed, but that may change: later, from the first one on. */
@@ -262,8 +271,8 @@ may_suspend static int put_zeros(void *arg)
 	return 0;
 }
 
-static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, struct flight **ret,
-		    struct err *err)
+static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, bool exact,
+		    struct flight **ret, struct err *err)
 {
 	struct flight_what w = {.key = obj->key,
 				.digest = obj->digest,
@@ -277,6 +286,7 @@ static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, struc
 
 	if (!fl)
 		return err_set(err, -EIO, "out of memory");
+	fl->exact = exact;
 	r = chunk_place(f, fl, &why);
 	if (r == 0 && fl->c.zeros) {
 		r = scope_spawn(&f->scope, put_zeros, fl, NULL);
@@ -292,14 +302,14 @@ static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, struc
 	return 0;
 }
 
-static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, struct flight **ret,
-		      struct err *err)
+static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, bool exact,
+		      struct flight **ret, struct err *err)
 {
 	struct flight *fl = flight_get(f, &obj->key, chunk);
 	int r;
 
 	if (!fl) {
-		r = want_new(f, obj, chunk, &fl, err);
+		r = want_new(f, obj, chunk, exact, &fl, err);
 		if (r < 0)
 			return r;
 	}
@@ -325,7 +335,7 @@ struct need {
 	uint64_t pos, end, began_ns, due_ns;
 	struct flight *flights[FETCH_NEED_CHUNKS];
 	size_t n;
-	bool waited;
+	bool waited, exact;
 	uint32_t layer, chunk; /* that is looked at */
 	struct err *err;
 };
@@ -366,7 +376,8 @@ static int need_collect(struct need *nd, uint64_t *ret_pos)
 		if (!chunk_here(nd->obj, found.chunk)) {
 			if (late_lately(nd, found.chunk))
 				return err_set(nd->err, -EIO, "not here a moment ago");
-			r = want_chunk(nd->f, nd->obj, found.chunk, &nd->flights[nd->n], nd->err);
+			r = want_chunk(nd->f, nd->obj, found.chunk, nd->exact, &nd->flights[nd->n],
+				       nd->err);
 			if (r < 0)
 				return r;
 			nd->n++;
@@ -468,8 +479,8 @@ bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t
 	return true;
 }
 
-may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
-			   struct err *err)
+may_suspend static int need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
+			    bool exact, struct err *err)
 {
 	struct err own = ERR_INIT;
 	struct need nd = {.f = f,
@@ -477,6 +488,7 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 			  .pos = off,
 			  .began_ns = loop_now_ns(f->loop),
 			  .chunk = INDEX_NONE,
+			  .exact = exact,
 			  .err = err ? err : &own};
 	int r;
 
@@ -500,6 +512,18 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 		report_failed_read(f, &(struct failed_read){obj, off, nd.layer, nd.chunk},
 				   err_text(nd.err, r));
 	return r;
+}
+
+may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
+			   struct err *err)
+{
+	return need(f, obj, off, len, false, err);
+}
+
+may_suspend int fetch_foreseen(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
+			       struct err *err)
+{
+	return need(f, obj, off, len, true, err);
 }
 
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg)

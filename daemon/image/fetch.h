@@ -27,8 +27,15 @@ may_suspend void fetcher_free(struct fetcher *f);
  */
 may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
 			   struct err *err);
+/* The same for bytes that will be read: nothing else comes along with them. */
+may_suspend int fetch_foreseen(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
+			       struct err *err);
 /* Are they here already? Does not suspend. */
 bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len);
+
+/* Somebody is about to read there: what such a reader has wanted next until now is asked for. Does
+ * not suspend. */
+void fetch_follow(struct fetcher *f, struct object *obj, uint64_t off);
 
 /* Fetches the rest of the layer in the background: first its prioritised part, then the rest in the
  * order of the blob. Calling it again does nothing. When all is here, done(arg, layer id) is called

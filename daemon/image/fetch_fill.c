@@ -25,10 +25,6 @@ struct fill {
 	bool first;  /* in the prioritised part; counted */
 	/* Of this pass. */
 	bool failed, stop;
-	/* Goes on from this chunk, or those before it from near_off on: where reads are. */
-	uint32_t near; /* UINT32_MAX = not elsewhere */
-	uint64_t near_off;
-	unsigned turns;   /* how often it has turned there */
 	uint32_t lacking; /* first chunk of what was not complete; UINT32_MAX = none */
 	unsigned started; /* transfers */
 	/* Where it is fetched from. */
@@ -69,22 +65,6 @@ static struct fill *fill_find(struct fetcher *f, uint32_t layer)
 	return NULL;
 }
 
-void fill_near(struct fetcher *f, const struct flight *x)
-{
-	uint32_t back = x->name.chunk < FETCH_NEAR_CHUNKS ? x->name.chunk : FETCH_NEAR_CHUNKS;
-	struct fill *fl = fill_find(f, x->layer);
-
-	if (fl) {
-		fl->near = x->index - back;
-		fl->near_off =
-			x->c.blob_off > FETCH_NEAR_BYTES ? x->c.blob_off - FETCH_NEAR_BYTES : 0;
-		fl->turns++;
-	}
-	if (f->hot != x->layer)
-		waitq_wake_all(&f->quiet);
-	f->hot = x->layer;
-}
-
 /* Is another layer to be filled first? A prioritised part goes before what is being read. */
 static bool other_first(const struct fill *fl)
 {
@@ -100,17 +80,37 @@ void fetch_hold(struct fetcher *f, bool held)
 		waitq_wake_all(&f->quiet);
 }
 
+/* While reads wait now and then the background would be in their way. Nanoseconds until they do
+ * not, or until that has lasted too long. */
+static uint64_t busy_ns(const struct fill *fl)
+{
+	const struct fetcher *f = fl->f;
+	uint64_t now = loop_now_ns(f->loop), quiet = f->demand_ns + FETCH_QUIET_MS * NS_PER_MS,
+		 most = f->busy_ns + FETCH_BUSY_MAX_MS * NS_PER_MS;
+
+	if (fl->first || !f->demand_ns)
+		return 0;
+	if (quiet > most)
+		quiet = most;
+	return now < quiet ? quiet - now : 0;
+}
+
 /* Until a request of the background may start; ret_waited: it did not come at once. */
 may_suspend static int fill_gate(struct fill *fl, bool *ret_waited)
 {
 	struct fetcher *f = fl->f;
+	uint64_t busy;
 	int r;
 
 	*ret_waited = false;
-	while (f->holds || f->backgrounds >= REGISTRY_BACKGROUND_MAX || other_first(fl)) {
+	while (busy = busy_ns(fl),
+	       busy || f->holds || f->backgrounds >= REGISTRY_BACKGROUND_MAX || other_first(fl)) {
 		*ret_waited = true;
-		r = waitq_wait(&f->quiet);
-		if (r < 0)
+		if (busy)
+			r = waitq_wait_ms(&f->quiet, (unsigned)(busy / NS_PER_MS) + 1);
+		else
+			r = waitq_wait(&f->quiet);
+		if (r < 0 && r != -ETIMEDOUT)
 			return r;
 	}
 	return task_cancelled() ? -ECANCELED : 0;
@@ -181,7 +181,7 @@ static size_t drop_taken(struct plan_chunk *plan, size_t n)
 	return left;
 }
 
-/* While reads wait now and then, the background must be able to turn to where they are. */
+/* A read that comes is not to wait long for what the background has asked for. */
 static uint64_t request_max(const struct fetcher *f)
 {
 	bool quiet = loop_now_ns(f->loop) - f->demand_ns > FETCH_QUIET_MS * NS_PER_MS;
@@ -192,11 +192,10 @@ static uint64_t request_max(const struct fetcher *f)
 may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_chunk *plan,
 				  size_t n, struct err *err)
 {
-	unsigned turns = fl->turns;
 	int r = 0;
 
 	plan_sort(plan, n);
-	while (n && r == 0 && !fl->stop && fl->turns == turns) {
+	while (n && r == 0 && !fl->stop) {
 		bool waited = true;
 
 		plan_request(plan, n, 0, 0, request_max(fl->f));
@@ -232,9 +231,7 @@ static bool is_complete(const struct batch *b, uint32_t i)
 	return o->state == OBJECT_COMPLETE || (o->obj && o->obj->complete);
 }
 
-/* Chunks before number `near` only from `off` on in the blob. */
-may_suspend static int fill_batch(struct fill *fl, struct batch *b, uint32_t near, uint64_t off,
-				  struct err *err)
+may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *err)
 {
 	auto_free struct plan_chunk *plan = calloc(b->n, sizeof(*plan));
 	size_t n = 0;
@@ -247,8 +244,6 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, uint32_t nea
 			continue;
 		if (fl->lacking > b->first + i)
 			fl->lacking = b->first + i;
-		if (b->first + i < near && b->chunks[i].blob_off < off)
-			continue;
 		if (!batch_missing(fl->f, b, i))
 			continue;
 		if (b->chunks[i].zeros) {
@@ -259,27 +254,6 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, uint32_t nea
 		plan[n++].want = true;
 	}
 	return r < 0 ? r : fill_spans(fl, b, plan, n, err);
-}
-
-/* Where reads are. */
-may_suspend static int fill_around(struct fill *fl, struct err *err)
-{
-	uint32_t near = fl->near,
-		 at = near < FETCH_NEIGHBOURS_MAX / 2 ? 0 : near - FETCH_NEIGHBOURS_MAX / 2;
-	unsigned turns = fl->turns;
-	uint64_t off = fl->near_off;
-	struct batch b;
-	int r = batch_read(fl->f, fl->layer, at, FETCH_NEIGHBOURS_MAX, &b, err);
-
-	if (r < 0)
-		return r;
-	r = fill_batch(fl, &b, near, off, err);
-	if (fl->turns == turns) {
-		fl->near = at + b.n;
-		fl->near_off = UINT64_MAX;
-	}
-	batch_free(fl->f, &b);
-	return r;
 }
 
 /* What comes next in the blob. */
@@ -293,7 +267,7 @@ may_suspend static int fill_next(struct fill *fl, uint32_t *at, struct err *err)
 		return r;
 	l = layers_get(fl->f->layers, fl->layer);
 	set_first(fl, l && b.chunks[0].blob_off < l->info.prefetch_end);
-	r = fill_batch(fl, &b, 0, 0, err);
+	r = fill_batch(fl, &b, err);
 	*at += b.n;
 	batch_free(fl->f, &b);
 	return r;
@@ -306,16 +280,16 @@ may_suspend static int fill_pass(struct fill *fl, uint32_t from, struct err *err
 	int r = 0;
 
 	while (r == 0 && !fl->stop) {
-		struct layer *l;
+		struct layer *l = layers_get(fl->f->layers, fl->layer);
 
+		if (l && at == 0 && l->info.prefetch_end)
+			set_first(fl, true);
 		r = fill_gate(fl, &waited);
 		l = layers_get(fl->f->layers, fl->layer);
-		if (l && fl->near >= l->info.chunks_n)
-			fl->near = UINT32_MAX;
-		if (!l || (at >= l->info.chunks_n && fl->near == UINT32_MAX))
+		if (!l || at >= l->info.chunks_n)
 			return l ? r : -ENOENT;
 		if (r == 0)
-			r = fl->near == UINT32_MAX ? fill_next(fl, &at, err) : fill_around(fl, err);
+			r = fill_next(fl, &at, err);
 	}
 	if (fl->lacking > at) /* what lies behind was not looked at */
 		fl->lacking = at;
@@ -441,7 +415,6 @@ int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32
 		return err_set(err, -ENOMEM, "out of memory");
 	fl->f = f;
 	fl->layer = layer;
-	fl->near = UINT32_MAX;
 	fl->done = done;
 	fl->arg = arg;
 	scope_init(&fl->scope, f->loop);

@@ -35,6 +35,17 @@ struct late_chunk {
 	uint32_t chunk;
 };
 
+/* How a content of several chunks is read. Bits are of chunks, by their number; of those that share
+ * one only the first counts. */
+#define FOLLOW_WORDS 4
+struct follow {
+	uint64_t number; /* of the object */
+	uint64_t read[FOLLOW_WORDS], asked[FOLLOW_WORDS];
+	uint64_t read_bytes, unused_bytes; /* of chunks: read; asked for here and not read */
+	uint64_t from, end;                /* the chunk that was read last */
+	unsigned reads, transfers;
+};
+
 /* A content of one chunk that was brought: newer than what a batch was told of the disk? */
 struct recent {
 	struct digest key;
@@ -55,19 +66,23 @@ struct fetcher {
 	struct defer dispatch;
 	unsigned demands; /* their transfers */
 	unsigned backgrounds;
+	unsigned follows;
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
 	unsigned holds;
 	uint64_t demand_ns; /* when a read last had to wait */
+	uint64_t busy_ns;   /* since when that has happened again and again */
 	uint32_t hot;       /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
 	struct list room[2]; /* room_waiter.link: demand, background */
 	struct content *contents[FETCH_CACHED_OBJECTS];
+	struct link_seen link;
 	struct readahead ahead[FETCH_SLOTS];
 	struct log_slot logged[FETCH_SLOTS];
 	struct late_chunk late[FETCH_SLOTS];
+	struct follow follow[FETCH_SLOTS];
 	unsigned paths;                     /* are looked for, for the log */
 	struct recent recent[FETCH_RECENT]; /* by the key's first bytes */
 	uint64_t turn;                      /* counts them */
@@ -96,6 +111,7 @@ struct flight {
 	uint32_t source, ref, skip_hosts, tries, rounds;
 	bool transient; /* a failure of this round may go away */
 	bool along;     /* nobody has asked for it: the place is not by sources of obj */
+	bool exact;     /* it is known what else is needed: no neighbours */
 	/* Who wants it. */
 	unsigned waiters;
 	struct waitq done;
@@ -110,9 +126,6 @@ struct flight {
 	bool putting;         /* a zeros chunk: its task runs */
 	bool bad;             /* its bytes were wrong; the transfer has not ended yet */
 };
-
-/* fetch_fill.c: a read wants this: what lies around it goes first. */
-void fill_near(struct fetcher *f, const struct flight *fl);
 
 /* --- fetch.c: flights ------------------------------------------------------------------------- */
 
@@ -224,8 +237,9 @@ struct piece {
 
 struct transfer {
 	struct fetcher *f;
-	struct scope *scope; /* its decoders run here */
-	struct fill *fill;   /* NULL = demand */
+	struct scope *scope;   /* its decoders run here */
+	struct fill *fill;     /* NULL = demand */
+	struct object *follow; /* a reference; of what fetch_follow.c asks for */
 	enum fetch_class class;
 	uint32_t layer;
 	struct digest blob;
@@ -233,12 +247,13 @@ struct transfer {
 	char *ref; /* for the registry */
 	uint32_t skip_hosts;
 	bool urgent;             /* of the background: a read waits for it now */
-	bool alone;              /* a second try: nothing comes along */
+	bool alone;              /* a second try, or foreseen: nothing comes along */
 	struct flight **flights; /* NULL: taken away by somebody in a hurry */
 	uint32_t flights_n, flights_cap;
 	struct piece *pieces;   /* NULL until planned */
 	uint32_t pieces_n, at;  /* the first that is not complete */
 	uint64_t off, end, pos; /* in the blob; pos: next byte to come */
+	uint64_t first_ns;      /* when the first came */
 	struct list ready;
 	unsigned decoders;
 	struct waitq idle; /* no decoder runs */
@@ -272,6 +287,12 @@ may_suspend int transfer_decoder(void *arg);
 /* Until n more may be held; demand first, else first come, first served. -ECANCELED. */
 may_suspend int room_take(struct fetcher *f, size_t n, enum fetch_class class);
 void room_give(struct fetcher *f, size_t n);
+
+/* --- fetch_follow.c -----------------------------------------------------------------------------
+ */
+
+/* A transfer for obj, a reference that is taken, has ended. */
+void follow_ended(struct fetcher *f, struct object *obj, int result);
 
 /* --- fetch_fill.c -------------------------------------------------------------------------------
  */

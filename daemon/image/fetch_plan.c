@@ -138,16 +138,51 @@ void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, u
 	go_right(&s, c, n, ahead);
 }
 
+/* --- the link --------------------------------------------------------------------------------- */
+
+/* The best that was seen, forgotten slowly: other requests share the link. */
+void link_saw(struct link_seen *l, uint64_t trip_ns, uint64_t bytes, uint64_t ns)
+{
+	uint64_t rate;
+
+	if (!l->trip_ns || trip_ns < l->trip_ns)
+		l->trip_ns = trip_ns;
+	else
+		l->trip_ns += (trip_ns - l->trip_ns) / 16;
+	if (bytes < FETCH_RATE_BYTES_MIN || bytes > UINT64_MAX / 1000000000 || ns == 0)
+		return;
+	rate = bytes * 1000000000 / ns;
+	l->bytes_sec = max_u64(rate, l->bytes_sec - l->bytes_sec / 16);
+}
+
+uint64_t link_trip(const struct link_seen *l)
+{
+	uint64_t us = l->trip_ns / 1000, bytes;
+
+	if (!l->bytes_sec || !us)
+		return FETCH_TRIP_START;
+	if (l->bytes_sec > UINT64_MAX / us)
+		return FETCH_TRIP_MAX;
+	bytes = l->bytes_sec * us / 1000000;
+	return max_u64(FETCH_TRIP_MIN, min_u64(bytes, FETCH_TRIP_MAX));
+}
+
 /* --- reading ahead ---------------------------------------------------------------------------- */
 
 void readahead_init(struct readahead *ra, uint32_t layer)
 {
-	*ra = (struct readahead){.layer = layer, .window = FETCH_WINDOW_START};
+	*ra = (struct readahead){.layer = layer, .trip = FETCH_TRIP_START, .halves = 2};
+}
+
+static uint64_t window(const struct readahead *ra)
+{
+	return min_u64(ra->trip / 2 * ra->halves, FETCH_REQUEST_MAX);
 }
 
 static void grow(struct readahead *ra)
 {
-	ra->window = min_u64(ra->window * 2, FETCH_REQUEST_MAX);
+	if (window(ra) < FETCH_REQUEST_MAX)
+		ra->halves *= 2;
 }
 
 void readahead_touch(struct readahead *ra, uint64_t off)
@@ -160,19 +195,20 @@ void readahead_touch(struct readahead *ra, uint64_t off)
 	}
 }
 
-uint64_t readahead_miss(struct readahead *ra, uint64_t off)
+uint64_t readahead_miss(struct readahead *ra, uint64_t off, uint64_t trip)
 {
+	ra->trip = trip;
 	for (size_t i = 0; i < READAHEAD_RANGES; i++) {
 		struct readahead_range *r = &ra->ranges[i];
 
-		if (r->from == r->to || off < r->to || off - r->to > ra->window)
+		if (r->from == r->to || off < r->to || off - r->to > window(ra))
 			continue;
 		/* The reader has come to the end of it. */
 		*r = (struct readahead_range){0};
 		grow(ra);
 		break;
 	}
-	return ra->window;
+	return window(ra);
 }
 
 void readahead_brought(struct readahead *ra, uint64_t from, uint64_t to)
@@ -185,7 +221,7 @@ void readahead_brought(struct readahead *ra, uint64_t from, uint64_t to)
 		if (r->used)
 			grow(ra);
 		else
-			ra->window = max_u64(ra->window / 2, FETCH_WINDOW_MIN);
+			ra->halves = ra->halves > 1 ? ra->halves / 2 : 1;
 	}
 	*r = (struct readahead_range){.from = from, .to = to};
 	ra->next = (ra->next + 1) % READAHEAD_RANGES;

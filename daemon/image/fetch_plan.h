@@ -34,11 +34,21 @@ void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, u
  * How far ahead to read in one layer. What requests brought unasked is remembered for the last few;
  * when such a range is forgotten the window grows if it was of use, and shrinks if not.
  */
-#define READAHEAD_RANGES 4
+#define READAHEAD_RANGES 16
+
+/* What requests tell of the link: bytes that come in one round trip cost as much as a second
+ * request. */
+struct link_seen {
+	uint64_t trip_ns;   /* to the first byte; 0: not known */
+	uint64_t bytes_sec; /* of one request; 0: not known */
+};
+void link_saw(struct link_seen *l, uint64_t trip_ns, uint64_t bytes, uint64_t ns);
+uint64_t link_trip(const struct link_seen *l);
 
 struct readahead {
 	uint32_t layer;
-	uint64_t window; /* bytes */
+	uint64_t trip;   /* bytes that the link brings in one round trip */
+	unsigned halves; /* the window, in halves of that */
 	struct readahead_range {
 		uint64_t from, to; /* equal: none */
 		bool used;
@@ -49,8 +59,8 @@ struct readahead {
 void readahead_init(struct readahead *ra, uint32_t layer);
 /* Something at off was read. */
 void readahead_touch(struct readahead *ra, uint64_t off);
-/* A request for off is about to be made: the window for it. */
-uint64_t readahead_miss(struct readahead *ra, uint64_t off);
+/* A request for off is about to be made: the window for it, in bytes. */
+uint64_t readahead_miss(struct readahead *ra, uint64_t off, uint64_t trip);
 /* It brings [from, to) unasked. */
 void readahead_brought(struct readahead *ra, uint64_t from, uint64_t to);
 

@@ -116,6 +116,8 @@ void transfer_end(struct transfer *t, int code, struct err *err)
 		free(t->pieces[i].data);
 	if (t->reserved)
 		room_give(f, t->reserved);
+	if (t->follow)
+		object_unref(f->objects, t->follow);
 	free(t->pieces);
 	free(t->flights);
 	free(t->ref);
@@ -162,7 +164,9 @@ bool transfer_overtake(struct flight *fl)
 
 	if (p && p->state != PIECE_COMING)
 		return false;
-	if (t->class == FETCH_DEMAND && (!p || p->off + p->len <= t->pos + FETCH_NEAR))
+	if (t->class == FETCH_DEMAND && (!p || p->off <= t->pos + FETCH_NEAR))
+		return false;
+	if (t->class == FETCH_PREDICTED && p)
 		return false;
 	/* The background may stand still while there is demand: what has come near is made to run,
 	 * else it is not waited for. */
@@ -219,6 +223,8 @@ static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 	if (off != t->pos || n > t->end - t->pos)
 		return -EPROTO;
 	t->f->stats.bytes_blob += n;
+	if (!t->first_ns)
+		t->first_ns = loop_now_ns(t->f->loop);
 	for (uint32_t i = t->at; i < t->pieces_n && t->pieces[i].off < off + n; i++) {
 		struct piece *p = &t->pieces[i];
 
@@ -340,7 +346,8 @@ may_suspend static void take_along(struct transfer *t)
 {
 	struct fetcher *f = t->f;
 	uint32_t first = t->flights[0]->index, last = t->flights[t->flights_n - 1]->index;
-	uint64_t window = readahead_miss(fetch_ahead(f, t->layer), t->flights[0]->c.blob_off);
+	uint64_t window = readahead_miss(fetch_ahead(f, t->layer), t->flights[0]->c.blob_off,
+					 link_trip(&f->link));
 	struct plan_chunk *plan;
 	struct batch b;
 	uint32_t n;
@@ -382,10 +389,14 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 
 	uint64_t start = loop_now_ns(t->f->loop);
 	int r = registry_blob(t->f->registry, &q, &t->answer, err);
+	uint64_t end = loop_now_ns(t->f->loop);
+
+	if (r == 0 && t->first_ns && t->class == FETCH_DEMAND)
+		link_saw(&t->f->link, t->first_ns - start, q.len, end - t->first_ns);
 
 	log_debug("transfer class=%d layer=%u off=%llu len=%llu chunks=%u ms=%llu", t->class,
 		  t->layer, (unsigned long long)q.off, (unsigned long long)q.len, t->flights_n,
-		  (unsigned long long)(loop_now_ns(t->f->loop) - start) / NS_PER_MS);
+		  (unsigned long long)(end - start) / NS_PER_MS);
 	return r;
 }
 
@@ -420,7 +431,8 @@ may_suspend static int transfer_main(void *arg)
 {
 	struct transfer *t = arg;
 	struct fetcher *f = t->f;
-	unsigned *running = t->class == FETCH_DEMAND ? &f->demands : &f->backgrounds;
+	struct object *follow = take_ptr(t->follow);
+	enum fetch_class class = t->class;
 	struct err err = ERR_INIT;
 	int r;
 
@@ -428,7 +440,10 @@ may_suspend static int transfer_main(void *arg)
 		take_along(t);
 	r = task_cancelled() ? -ECANCELED : transfer_fetch(t, &err);
 	transfer_end(t, r, &err);
-	--*running;
+	if (class != FETCH_PREDICTED)
+		--*(class == FETCH_DEMAND ? &f->demands : &f->backgrounds);
+	if (follow)
+		follow_ended(f, follow, r);
 	if (!list_empty(&f->wanted))
 		loop_defer(f->loop, &f->dispatch);
 	if (!fetch_busy(f))
@@ -444,7 +459,7 @@ int transfer_start(struct transfer *t)
 		return r;
 	if (t->class == FETCH_DEMAND)
 		t->f->demands++;
-	else
+	else if (t->class == FETCH_BACKGROUND)
 		t->f->backgrounds++;
 	return 0;
 }
@@ -498,10 +513,12 @@ static struct transfer *group_transfer(struct fetcher *f, struct group *g, struc
 	if (!t)
 		return NULL;
 	t->skip_hosts = fl->skip_hosts;
-	t->alone = fl->tries > 0;
+	t->alone = true;
 	for (size_t i = 0; i < g->n; i++) {
-		if (g->plan[i].take)
-			transfer_add(t, g->flights[g->plan[i].ref]);
+		if (!g->plan[i].take)
+			continue;
+		t->alone = t->alone && (fl->tries || g->flights[g->plan[i].ref]->exact);
+		transfer_add(t, g->flights[g->plan[i].ref]);
 	}
 	return t;
 }

@@ -222,7 +222,7 @@ may_suspend static int file_read(void *arg, uint64_t off, void *buf, size_t n)
 
 	if (off > fi->size || n > fi->size - off)
 		return -ENOEXEC;
-	r = fetch_need(p->fetcher, fi->obj, off, n, NULL);
+	r = fetch_foreseen(p->fetcher, fi->obj, off, n, NULL);
 	if (r < 0)
 		return r;
 	for (size_t done = 0; done < n;) {
@@ -305,7 +305,7 @@ may_suspend static void read_parts(struct file *fi)
 		if (e->len > PREFETCH_BYTES_MAX - fi->s->bytes)
 			continue;
 		fi->s->bytes += e->len;
-		fetch_need(fi->s->p->fetcher, fi->obj, e->off, e->len, NULL);
+		fetch_foreseen(fi->s->p->fetcher, fi->obj, e->off, e->len, NULL);
 	}
 }
 
@@ -387,7 +387,7 @@ may_suspend static int file_task(void *arg)
 	if (file_open(fi) == 0) {
 		if (fi->size <= PREFETCH_WHOLE_MAX && fi->size <= PREFETCH_BYTES_MAX - s->bytes) {
 			s->bytes += fi->size;
-			fetch_need(s->p->fetcher, fi->obj, 0, fi->size, NULL);
+			fetch_foreseen(s->p->fetcher, fi->obj, 0, fi->size, NULL);
 		}
 		if (fi->kind == FILE_LD_CACHE)
 			ld_cache(fi);

@@ -173,7 +173,7 @@ struct pull {
 	struct hosts *hosts;
 	enum fetch_class class;
 	const bool *urgent;
-	bool large; /* of demand: the background waits */
+	bool large; /* the background waits */
 	uint32_t skip_hosts;
 	char what[32 + DIGEST_TEXT_SIZE];
 	uint64_t size;             /* bytes that are expected */
@@ -514,7 +514,7 @@ int registry_blob(struct registry *r, const struct blob_request *q, struct blob_
 	p.arg = &part;
 	p.skip_hosts = q->skip_hosts;
 	p.urgent = q->urgent;
-	p.large = q->class == FETCH_DEMAND && q->len >= REGISTRY_LARGE;
+	p.large = q->class != FETCH_BACKGROUND && q->len >= REGISTRY_LARGE;
 	p.size = q->len;
 	e = pull_run(&p, q->ref, err);
 	fill_answer(&p, &part, ret);

@@ -164,15 +164,16 @@ static bool is_pausable(const struct run *r)
 }
 
 /* What a paused request has under way arrives all the same, in front of what is waited for. A
- * window that is only clamped grows with the buffer: that is held too. */
+ * window that is only clamped grows with the buffer: that is held too, with room for packets that
+ * are half empty. */
 static void set_window(struct run *r, curl_socket_t fd)
 {
 	int window = is_pausable(r) ? (int)HTTP_BACKGROUND_WINDOW : INT_MAX / 2;
-	int lock = is_pausable(r) ? SOCK_RCVBUF_LOCK : 0;
+	int lock = is_pausable(r) ? SOCK_RCVBUF_LOCK : 0, space = 2 * (int)HTTP_BACKGROUND_WINDOW;
 
 	r->fd = fd;
 	if (is_pausable(r))
-		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &window, sizeof(window));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &space, sizeof(space));
 	setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof(lock));
 	setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
 }

@@ -73,7 +73,12 @@ static int reader(void *arg)
 		len = 1 + below(chance(300) ? MiB(1) : KiB(128));
 		assert_int_equal(objects_get(NULL, c->obj.number, &obj, NULL), 0);
 		began = now_ms();
-		r = fetch_need(w->f, obj, pos, len, &err);
+		if (chance(700))
+			fetch_follow(w->f, obj, pos);
+		if (chance(100))
+			r = fetch_foreseen(w->f, obj, pos, len, &err);
+		else
+			r = fetch_need(w->f, obj, pos, len, &err);
 		check_read(c, pos, len, r, &err, now_ms() - began);
 		if (w->faults == FAULTS_NONE && r == 0)
 			check(now_ms() - began <= patience_ms(len));
@@ -201,6 +206,88 @@ static void test_seeds(void **state)
 	}
 	for (uint64_t seed = 1; seed <= SEEDS; seed++)
 		run_seed(seed);
+}
+
+/* --- contents that are read here and there
+ * ---------------------------------------------------------- */
+
+/* The longest content without holes. */
+static struct fake_content *longest_content(void)
+{
+	struct fake_content *best = NULL;
+
+	for (unsigned i = 0; i < w->contents_n; i++) {
+		struct fake_content *c = w->contents[i];
+		bool zeros = false;
+
+		for (uint32_t k = 0; k < c->chunks_n; k++)
+			zeros |= c->zeros[k];
+		if (!zeros && (!best || c->chunks_n > best->chunks_n))
+			best = c;
+	}
+	return best;
+}
+
+static uint32_t chunks_here(const struct fake_content *c)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < c->chunks_n; i++)
+		n += c->here[i];
+	return n;
+}
+
+/* As fs/fill_read.c: says where, reads a byte; then all that was asked for has come. */
+static void read_chunk(struct fake_content *c, struct object *obj, uint32_t chunk)
+{
+	fetch_follow(w->f, obj, c->at[chunk]);
+	assert_int_equal(fetch_foreseen(w->f, obj, c->at[chunk], 1, NULL), 0);
+	assert_int_equal(task_sleep_ms(20000), 0);
+}
+
+#define FOLLOW_SEED 30 /* has such a content, and no faults */
+
+static int follow_main(void *arg)
+{
+	struct fake_content *c = longest_content();
+	struct object *obj;
+
+	(void)arg;
+	assert_true(c && c->chunks_n >= 20);
+	assert_int_equal(objects_get(NULL, c->obj.number, &obj, NULL), 0);
+	read_chunk(c, obj, 0);
+	read_chunk(c, obj, c->chunks_n - 1);
+	assert_int_equal(chunks_here(c), 2); /* what every loader reads tells nothing */
+	read_chunk(c, obj, 3);
+	assert_true(chunks_here(c) == 4 && c->here[4]); /* as much again */
+	read_chunk(c, obj, 6);
+	assert_true(chunks_here(c) == 6 && c->here[7]);
+	read_chunk(c, obj, 6);
+	assert_int_equal(chunks_here(c), 6); /* nothing new */
+	read_chunk(c, obj, 7);
+	assert_true(chunks_here(c) == 8 && c->here[8] && c->here[9]); /* it was of use */
+	read_chunk(c, obj, c->chunks_n - 3);
+	assert_true(chunks_here(c) == 10 && c->here[c->chunks_n - 2]);
+	read_chunk(c, obj, c->chunks_n - 2); /* nothing behind it: backwards */
+	assert_true(chunks_here(c) == 12 && c->here[c->chunks_n - 4] && c->here[c->chunks_n - 5]);
+	object_unref(NULL, obj);
+	fetcher_free(w->f);
+	check_once();
+	return 0;
+}
+
+static void test_follow(void **state)
+{
+	struct loop *loop;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 1);
+	world_new(FOLLOW_SEED, loop);
+	assert_int_equal(w->faults, FAULTS_NONE);
+	assert_int_equal(loop_run(loop, follow_main, NULL), 0);
+	world_free();
+	loop_free(loop);
 }
 
 /* --- a registry that is dead
@@ -398,6 +485,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_dead_registry),
+		cmocka_unit_test(test_follow),
 		cmocka_unit_test(test_seeds),
 	};
 

@@ -148,12 +148,13 @@ static void test_window_grows_with_use(void **state)
 
 	(void)state;
 	readahead_init(&ra, 1);
-	assert_int_equal(readahead_miss(&ra, 0), FETCH_WINDOW_START);
+	assert_int_equal(readahead_miss(&ra, 0, KiB(100)), KiB(100));
 	for (uint64_t i = 0; i < 40; i++) {
 		readahead_brought(&ra, i * MiB(100), i * MiB(100) + 1000);
 		readahead_touch(&ra, i * MiB(100) + 10);
 	}
-	assert_int_equal(ra.window, FETCH_REQUEST_MAX);
+	assert_int_equal(readahead_miss(&ra, 0, KiB(100)), FETCH_REQUEST_MAX);
+	assert_true(readahead_miss(&ra, 0, KiB(64)) <= FETCH_REQUEST_MAX);
 }
 
 static void test_window_grows_in_sequence(void **state)
@@ -163,8 +164,8 @@ static void test_window_grows_in_sequence(void **state)
 	(void)state;
 	readahead_init(&ra, 1);
 	readahead_brought(&ra, 100, 1000);
-	assert_int_equal(readahead_miss(&ra, 1000), 2 * FETCH_WINDOW_START);
-	assert_int_equal(readahead_miss(&ra, 1000), 2 * FETCH_WINDOW_START); /* once */
+	assert_int_equal(readahead_miss(&ra, 1000, KiB(100)), KiB(200));
+	assert_int_equal(readahead_miss(&ra, 1000, KiB(100)), KiB(200)); /* once */
 }
 
 static void test_window_shrinks_without_use(void **state)
@@ -174,10 +175,51 @@ static void test_window_shrinks_without_use(void **state)
 	(void)state;
 	readahead_init(&ra, 1);
 	for (uint64_t i = 0; i < 40; i++) {
-		readahead_miss(&ra, i * MiB(100));
+		readahead_miss(&ra, i * MiB(100), KiB(100));
 		readahead_brought(&ra, i * MiB(100), i * MiB(100) + 1000);
 	}
-	assert_int_equal(ra.window, FETCH_WINDOW_MIN);
+	assert_int_equal(readahead_miss(&ra, 0, KiB(100)), KiB(50));
+}
+
+/* --- the link --- */
+
+static void test_link_unknown(void **state)
+{
+	struct link_seen l = {0};
+
+	(void)state;
+	assert_int_equal(link_trip(&l), FETCH_TRIP_START);
+	link_saw(&l, 50000000, 1000, 10);
+	assert_int_equal(link_trip(&l), FETCH_TRIP_START); /* too little to tell a rate */
+	link_saw(&l, 50000000, MiB(1), 0);
+	assert_int_equal(link_trip(&l), FETCH_TRIP_START);
+}
+
+static void test_link_measured(void **state)
+{
+	struct link_seen l = {0};
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		link_saw(&l, 50000000, 1000000, 100000000); /* 50 ms, 10 MB/s */
+	assert_int_equal(link_trip(&l), 500000);
+	link_saw(&l, 90000000, 1000000, 400000000); /* shared */
+	assert_in_range(link_trip(&l), 450000, 550000);
+	for (int i = 0; i < 200; i++)
+		link_saw(&l, 1000000, 1000000, 10000000); /* another link: 1 ms, 100 MB/s */
+	assert_int_equal(link_trip(&l), 100000);
+}
+
+static void test_link_limits(void **state)
+{
+	struct link_seen l = {0};
+
+	(void)state;
+	link_saw(&l, UINT64_MAX, UINT64_MAX / 1000000000, 1);
+	assert_int_equal(link_trip(&l), FETCH_TRIP_MAX);
+	l = (struct link_seen){0};
+	link_saw(&l, 1000, FETCH_RATE_BYTES_MIN, 1000000000);
+	assert_int_equal(link_trip(&l), FETCH_TRIP_MIN);
 }
 
 int main(void)
@@ -193,6 +235,9 @@ int main(void)
 		cmocka_unit_test(test_window_grows_with_use),
 		cmocka_unit_test(test_window_grows_in_sequence),
 		cmocka_unit_test(test_window_shrinks_without_use),
+		cmocka_unit_test(test_link_unknown),
+		cmocka_unit_test(test_link_measured),
+		cmocka_unit_test(test_link_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
