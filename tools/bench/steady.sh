@@ -4,22 +4,23 @@
 # make bench-steady: a lazy image of which all has arrived, against containerd's overlayfs with the
 # same image unpacked, by the same programs in the same run, on the same disk. One view of each is
 # mounted (of two layers: for one, overlayfs has no overlay); rounds are interleaved (A B B A ...). Hot: all
-# has been touched once before. Cold: the page cache, dentries and inodes are dropped before every
-# measurement.
+# has been read once before, into an empty page cache: how it was written does not count. Cold: the page
+# cache, dentries and inodes are dropped before every measurement.
 #
 # The image: two large files, many files of 1 to 16 KiB, and small static programs. One of the large
-# files ("fuse") is open while the rest of the image still arrives, and is kept open: its inode stays on the
-# FUSE mount, whose kernel side reads the complete file by passthrough.
+# files ("fuse") is opened while the rest of the image still arrives, and a bind mount keeps its inode: that
+# stays on the FUSE mount, whose kernel side reads the complete file by passthrough.
 #
 # Options: --quick       2 rounds instead of 5
 #          --rounds N    --large MiB (256)    --files N (10000, a multiple of 100)
 #          --tests "..." --caches "..."  some of them
+#          --image KIND  the files below usr of a kind of tests/e2e/image.sh instead; find, stat, open, slurp
 # Every sample goes to $BUILD/bench/steady.jsonl.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
 . "$(dirname "$0")/../../tests/e2e/lazy.sh"
 
-rounds=5 caches="hot cold" large=256 files=10000 programs=200 seconds=1
+rounds=5 caches="hot cold" large=256 files=10000 programs=200 seconds=1 image="" small=small
 tests="read-4k read-128k randread-4k randread-128k mmap-4k fuse-read-4k fuse-read-128k fuse-randread-4k find"
 tests+=" stat open slurp exec"
 while (($# > 0)); do
@@ -30,7 +31,8 @@ while (($# > 0)); do
 	--tests) tests=$2; shift ;;
 	--caches) caches=$2; shift ;;
 	--files) files=$2; shift ;;
-	*) echo "usage: $0 [--quick] [--rounds N] [--large MIB] [--files N] [--tests ...] [--caches ...]" >&2; exit 2 ;;
+	--image) image=$2 small=usr tests="find stat open slurp"; shift ;;
+	*) echo "usage: $0 [--quick] [--rounds N] [--large MIB] [--files N] [--tests ...] [--caches ...] [--image KIND]" >&2; exit 2 ;;
 	esac
 	shift
 done
@@ -67,8 +69,9 @@ object_of() {
 	echo "$FIRSTLIGHT_ROOT/objects$(getfattr -h --only-values -n trusted.overlay.redirect "$meta/$1" 2>/dev/null)"
 }
 
+# all_complete LAYERS
 all_complete() {
-	(($(grep 'layer complete' "$firstlightd_log" | sort -u | wc -l) == 2))
+	(($(grep 'layer complete' "$firstlightd_log" | sort -u | wc -l) == $1))
 }
 
 mount_both() {
@@ -79,13 +82,27 @@ mount_both() {
 	[[ $(layers_that_are remote) == 2 ]] || fail "the image is not lazy"
 	view_image firstlight "$REGISTRY/bench:0" "$T/firstlight-mnt"
 	[[ ! -e $(object_of zz-fuse) ]] || fail "the large file had arrived before it could be opened: take --large"
-	exec {held}<"$T/firstlight-mnt/zz-fuse"
-	head -c 1 <&$held >/dev/null
-	wait_until 300 all_complete || fail "the image does not become complete"
+	head -c 1 "$T/firstlight-mnt/zz-fuse" >/dev/null
+	touch "$T/held"
+	mount --bind "$T/firstlight-mnt/zz-fuse" "$T/held"
+	wait_until 300 all_complete 2 || fail "the image does not become complete"
 	[[ -e $(object_of zz-fuse) ]] || fail "complete, and not there"
 	lazypull overlayfs "$REGISTRY/bench:0" || fail "no pull: $(tail -n 2 "$T/lazypull.log")"
 	view_image overlayfs "$REGISTRY/bench:0" "$T/overlayfs-mnt"
 	cmp "$T/firstlight-mnt/zz-fuse" "$T/overlayfs-mnt/zz-fuse" || fail "the trees differ"
+	sync
+}
+
+mount_image() {
+	local ref=$REGISTRY/bench/$image:esgz
+	mkdir "$T/firstlight-mnt" "$T/overlayfs-mnt"
+	push_image "$(lazy_image "$image" esgz)" "bench/$image:esgz"
+	lazypull firstlight "$ref" || fail "no pull: $(tail -n 2 "$T/lazypull.log")"
+	view_image firstlight "$ref" "$T/firstlight-mnt"
+	wait_until 300 all_complete "$(layers_that_are remote)" || fail "the image does not become complete"
+	lazypull overlayfs "$ref" || fail "no pull: $(tail -n 2 "$T/lazypull.log")"
+	view_image overlayfs "$ref" "$T/overlayfs-mnt"
+	files=$(find "$T/overlayfs-mnt/usr" | wc -l)
 	sync
 }
 
@@ -141,10 +158,10 @@ measure() {
 	read | randread) fio_of "$3/large/plain" "$2" "${part[0]}" "${part[1]}" psync ;;
 	mmap) fio_of "$3/large/plain" "$2" read 4k mmap ;;
 	fuse) fio_of "$3/zz-fuse" "$2" "${part[1]}" "${part[2]}" psync ;;
-	find) find_rate "$2" "$3/small" ;;
+	find) find_rate "$2" "$3/$small" ;;
 	exec) storm exec "$2" "$3/bin" 10 ;;
-	slurp) storm read "$2" "$3/small" 10 ;;
-	*) storm "${part[0]}" "$2" "$3/small" 10 ;;
+	slurp) storm read "$2" "$3/$small" 10 ;;
+	*) storm "${part[0]}" "$2" "$3/$small" 10 ;;
 	esac
 }
 
@@ -174,15 +191,20 @@ registry_settings "$REGISTRY"
 firstlightd_args+=(--log-level info)
 start_firstlightd
 start_containerd
-make_tree "$T/tree"
-mount_both
+if [[ -n $image ]]; then
+	mount_image
+else
+	make_tree "$T/tree"
+	mount_both
+fi
 say "both are mounted, load $(cut -d ' ' -f 1 /proc/loadavg)"
 for cache in $caches; do
+	drop
 	for test in $tests; do
 		one_test "$test" $cache
 	done
 done
-exec {held}<&-
+[[ -n $image ]] || umount "$T/held"
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 jq -rs --arg kernel "$(uname -r)" --arg cpus "$(nproc)" --arg load "$load" --arg large "$large" --arg files "$files" \
 	-f "$(dirname "$0")/steady.jq" "$OUT"
