@@ -151,7 +151,10 @@
 #define DOCKER_CONFIG_MAX            MiB(1)
 
 /* metadata images */
-#define RUN_IDLE_MS 10000 /* without users for so long: unmounted */
+#define RUN_IDLE_MS     10000   /* without users for so long: unmounted */
+#define SMALL_FILE_MAX  4096    /* bytes of a file that a full image holds itself, in a block */
+#define SMALL_FILES_MAX 8192    /* of one image */
+#define SMALL_BYTES_MAX MiB(16) /* of them in memory while it is made */
 
 /* fetching */
 #define FETCH_READ_TIMEOUT_MS   60000    /* then a read gets EIO */

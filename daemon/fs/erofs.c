@@ -28,7 +28,7 @@ struct node {
 	uint32_t nid;    /* places fit: EROFS_IMAGE_MAX / EROFS_SLOT */
 	uint32_t block;  /* first data block, counted from the first of all */
 	uint32_t blocks; /* of a directory, without its last piece */
-	uint32_t tail;   /* bytes of the last piece, of the symlink */
+	uint32_t tail;   /* bytes of the last piece, of the symlink, of the small file */
 	uint8_t layout;  /* FLAT_PLAIN, … */
 	bool compact;    /* the small inode can say it all */
 	bool whiteouts;  /* a directory with whiteouts in it */
@@ -178,6 +178,10 @@ static int measure(const struct image *im, struct node *n)
 			return -EINVAL;
 		n->tail = (uint32_t)in->target.len;
 		n->layout = FLAT_INLINE;
+	} else if (S_ISREG(in->mode) && in->target.p) {
+		if (in->target.len != in->size || in->size < 1 || in->size > EROFS_BLOCK)
+			return -EINVAL;
+		n->tail = (uint32_t)in->size; /* not inline: inodes stay close together */
 	} else if (S_ISREG(in->mode) && in->size > 0) {
 		if (in->size > FILE_SIZE_MAX)
 			return -EFBIG;
@@ -460,7 +464,7 @@ static int put_data(struct image *im, const struct node *n)
 	struct dir_iter it = {.dir = n->in};
 	int r = 0;
 
-	if (S_ISLNK(n->in->mode) && piece) {
+	if (!S_ISDIR(n->in->mode) && piece) {
 		r = buf_append(&im->out, n->in->target.p, n->in->target.len);
 		return r == 0 ? pad_block(im) : r;
 	}

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes the metadata image of a run: EROFS (Linux fs/erofs/erofs_fs.h) that holds directories,
- * inodes, symlinks and xattrs, but no file data. A regular file has its size, no blocks, and
- * trusted.overlay.metacopy and trusted.overlay.redirect=/<2 hex>/<key>, which overlayfs follows
- * into the data-only layers. Blocking: threads only.
+ * inodes, symlinks and xattrs. A regular file has its size, no blocks, and trusted.overlay.metacopy
+ * and trusted.overlay.redirect=/<2 hex>/<key>, which overlayfs follows into the data-only layers;
+ * or, if it is small and the tree says so, its bytes. Blocking: threads only.
  */
 #ifndef FIRSTLIGHT_FS_EROFS_H
 #define FIRSTLIGHT_FS_EROFS_H

@@ -153,7 +153,7 @@ int xattr_take(struct xattr_pool *p, const struct merge_inode *in, bool whiteout
 	size_t first = p->refs_n;
 	int r = 0;
 
-	if (S_ISREG(in->mode) && in->size > 0) {
+	if (S_ISREG(in->mode) && in->size > 0 && !in->target.p) {
 		r = take(p, XATTR_TRUSTED, STR("overlay.metacopy"), STR(""));
 		if (r == 0)
 			r = take_redirect(p, &in->key);

@@ -22,9 +22,9 @@ struct merge_inode {
 	/* As overlayfs shows it: names in its layer; of a directory 2 + its subdirectories, or 1
 	 * when several layers have made it. */
 	uint32_t nlink;
-	struct str target;                /* of a symlink */
-	uint64_t size;                    /* of a regular file */
-	struct digest key;                /* of its content; size 0: none */
+	struct str target; /* of a symlink; of a regular file, set by others: its bytes */
+	uint64_t size;     /* of a regular file */
+	struct digest key; /* of its content; size 0: none */
 	const struct index_xattr *xattrs; /* without trusted.* of the layers, ordered by name */
 	uint32_t xattrs_n;
 	bool opaque;  /* a directory that hides what lies below the run */

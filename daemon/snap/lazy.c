@@ -162,6 +162,7 @@ may_suspend static int done_task(void *arg)
 		r = layers_set_complete(layers, l, &err);
 		layer_unuse(layers, l);
 		log_info("layer complete layer=%" PRIu32, d->layer);
+		runs_complete(d->s, d->layer);
 	}
 	if (r < 0)
 		log_warn("note a complete layer layer=%" PRIu32 " error=\"%s\"", d->layer,
@@ -251,7 +252,7 @@ may_suspend static int mounted_task(void *arg)
 	return 0;
 }
 
-void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir)
+void lazy_mounted(struct snaps *s, struct snap *top, const char *dir)
 {
 	bool complete = true;
 	struct mounted *m;
@@ -262,6 +263,8 @@ void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir)
 
 		complete = complete && l && l->complete;
 	}
+	if (complete)
+		run_fill(s, top);
 	if (!s->options.lazy.prefetcher || complete)
 		return;
 	m = calloc(1, sizeof(*m) + n * sizeof(m->layers[0]) + snap_name(top).len);

@@ -3,7 +3,11 @@
  * Runs of lazy layers: each has one metadata image, ROOT/meta/ID.erofs, mounted at ROOT/m/ID while
  * somebody's mounts name it; ID is that of the run's topmost snapshot. An overlay holds what it was
  * mounted with, so that unmounting too early would cost a second mount and no data. The images are
- * made from the layers' indexes and can be made again. Loop thread; the work runs on fs threads.
+ * made from the layers' indexes and can be made again.
+ *
+ * When all of a run is here it gets a full image, ROOT/meta/ID.full, which the next mount takes:
+ * that holds the bytes of small files, so that none of them costs a second inode and a place on the
+ * disk of its own. Loop thread; the work runs on fs threads.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,6 +22,7 @@
 #include "fs/mount.h"
 #include "image/layer.h"
 #include "image/merge.h"
+#include "snap/small.h"
 #include "snap/tree.h"
 
 #include "base/banned.h"
@@ -32,16 +37,34 @@ struct run_job {
 	int *fds; /* of the layers' indexes, bottom first; NULL: the image is there */
 	size_t n;
 	bool below; /* something lies below the run */
+	bool full;  /* the image holds small files */
 	uint8_t uuid[16];
 	struct err *err;
 };
 
+static int add_small(const struct run_job *job, struct merge_inode *root, struct arena *bytes)
+{
+	char path[4096];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/objects", job->s->options.root);
+	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(job->err, -errno, "open %s", path);
+	r = small_contents(root, fd, bytes);
+	return r < 0 ? err_errno(job->err, r, "small files") : 0;
+}
+
 static int write_image(const struct run_job *job, struct index *const *layers, int fd)
 {
 	struct merge_tree *tree = NULL;
+	auto_arena struct arena bytes;
 	struct erofs_stat st;
 	int r = merge_layers(layers, job->n, job->below, &tree, job->err);
 
+	arena_init(&bytes, SMALL_BYTES_MAX);
+	if (r == 0 && job->full)
+		r = add_small(job, merge_root(tree), &bytes);
 	if (r == 0)
 		r = erofs_write(tree, job->uuid, fd, &st, job->err);
 	merge_free(tree);
@@ -65,13 +88,18 @@ static int load_and_write(const struct run_job *job, int fd)
 	return r;
 }
 
+static void image_name(uint64_t id, bool full, char ret[NAME_BYTES])
+{
+	snprintf(ret, NAME_BYTES, "%" PRIu64 ".%s", id, full ? "full" : "erofs");
+}
+
 static int make_image(const struct run_job *job)
 {
-	char name[NAME_BYTES], tmp[NAME_BYTES];
+	char name[NAME_BYTES], tmp[NAME_BYTES + 4];
 	int r;
 
-	snprintf(name, sizeof(name), "%" PRIu64 ".erofs", job->id);
-	snprintf(tmp, sizeof(tmp), "%" PRIu64 ".new", job->id);
+	image_name(job->id, job->full, name);
+	snprintf(tmp, sizeof(tmp), "%s.new", name);
 	auto_close int fd =
 		openat(job->s->meta_fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -86,19 +114,20 @@ static int make_image(const struct run_job *job)
 	return r;
 }
 
-static void paths(const struct snaps *s, uint64_t id, char image[4096], char dir[4096])
+static void mount_dir(const struct snaps *s, uint64_t id, char ret[4096])
 {
-	snprintf(image, 4096, "%s/meta/%" PRIu64 ".erofs", s->options.root, id);
-	snprintf(dir, 4096, "%s/m/%" PRIu64, s->options.root, id);
+	snprintf(ret, 4096, "%s/m/%" PRIu64, s->options.root, id);
 }
 
 static int mount_job(void *arg)
 {
 	struct run_job *job = arg;
-	char image[4096], dir[4096];
+	char name[NAME_BYTES], image[4096], dir[4096];
 	int r = 0;
 
-	paths(job->s, job->id, image, dir);
+	image_name(job->id, job->full, name);
+	snprintf(image, sizeof(image), "%s/meta/%s", job->s->options.root, name);
+	mount_dir(job->s, job->id, dir);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return err_errno(job->err, -errno, "mkdir %s", dir);
 	if (mount_is_mounted(dir) == 1)
@@ -113,9 +142,9 @@ static int mount_job(void *arg)
 static int unmount_job(void *arg)
 {
 	struct run_job *job = arg;
-	char image[4096], dir[4096];
+	char dir[4096];
 
-	paths(job->s, job->id, image, dir);
+	mount_dir(job->s, job->id, dir);
 	while (mount_is_mounted(dir) == 1 && mount_detach(dir, NULL) == 0)
 		;
 	rmdir(dir);
@@ -125,11 +154,30 @@ static int unmount_job(void *arg)
 static int forget_job(void *arg)
 {
 	struct run_job *job = arg;
-	char image[4096], dir[4096];
+	int r = 0;
 
 	unmount_job(arg);
-	paths(job->s, job->id, image, dir);
-	return unlink(image) < 0 && errno != ENOENT ? -errno : 0;
+	for (int full = 0; full < 2; full++) {
+		char name[NAME_BYTES];
+
+		image_name(job->id, full, name);
+		if (unlinkat(job->s->meta_fd, name, 0) < 0 && errno != ENOENT)
+			r = -errno;
+	}
+	return r;
+}
+
+/* In the place of the other. */
+static int full_job(void *arg)
+{
+	struct run_job *job = arg;
+	char name[NAME_BYTES];
+	int r = make_image(job);
+
+	image_name(job->id, false, name);
+	if (r == 0)
+		unlinkat(job->s->meta_fd, name, 0);
+	return r;
 }
 
 /* --- making and mounting ---------------------------------------------------------------------- */
@@ -150,7 +198,7 @@ static void run_uuid(struct run_job *job, const struct digest *ids)
 
 	sha256(ids, 2 * job->n * sizeof(*ids), &d);
 	memcpy(job->uuid, d.bytes, sizeof(job->uuid));
-	job->uuid[0] ^= job->below;
+	job->uuid[0] ^= (uint8_t)(job->below | job->full << 1);
 	job->uuid[15] |= 1; /* not all zero */
 }
 
@@ -171,6 +219,7 @@ static int job_init(struct run_job *job, struct snaps *s, const struct snap *top
 	struct digest *ids;
 
 	job->n = run_length(top);
+	require(job->n); /* a run has a layer */
 	job->fds = calloc(job->n, sizeof(*job->fds));
 	ids = calloc(job->n, 2 * sizeof(*ids));
 	for (size_t i = 0; job->fds && i < job->n; i++)
@@ -200,12 +249,46 @@ static int job_init(struct run_job *job, struct snaps *s, const struct snap *top
 	return 0;
 }
 
+/* Does the run hold the layer, and is all of it complete? 0: any layer. */
+static bool is_complete(const struct snaps *s, const struct snap *top, uint32_t layer)
+{
+	bool has = !layer;
+
+	for (const struct snap *p = top; p && p->layer; p = p->parent) {
+		const struct layer *l = layers_get(s->options.lazy.layers, p->layer);
+
+		if (!l || !l->complete)
+			return false;
+		has = has || p->layer == layer;
+	}
+	return has;
+}
+
+/* The image that is there. One that cannot be mounted is made again. -ENOENT */
+may_suspend static int mount_present(struct run_job *job, bool full)
+{
+	char name[NAME_BYTES];
+	int r;
+
+	image_name(job->id, full, name);
+	if (faccessat(job->s->meta_fd, name, F_OK, 0) < 0)
+		return -ENOENT;
+	job->full = full;
+	r = work_run(job->s->fs, mount_job, job);
+	job->full = false;
+	if (r == 0 || r == -ECANCELED)
+		return r;
+	log_warn("metadata image %s is made again error=\"%s\"", name, err_text(job->err, r));
+	unlinkat(job->s->meta_fd, name, 0);
+	return r;
+}
+
 may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *err)
 {
 	struct run_job job = {.s = s, .id = top->id, .err = err};
 	struct run *run = top->run;
-	char name[NAME_BYTES], image[4096], dir[4096];
-	int r = 0;
+	char dir[4096];
+	int r = -ENOENT;
 
 	while (run->state == RUN_WORKING) {
 		if (waitq_wait(&s->runs_changed) < 0)
@@ -214,16 +297,10 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	if (run->state == RUN_MOUNTED)
 		return 0;
 	run->state = RUN_WORKING;
-	snprintf(name, sizeof(name), "%" PRIu64 ".erofs", top->id);
-	if (faccessat(s->meta_fd, name, F_OK, 0) == 0) {
-		r = work_run(s->fs, mount_job, &job);
-		if (r < 0)
-			log_warn("metadata image id=%" PRIu64 " is made again error=\"%s\"",
-				 top->id, err_text(err, r));
-	} else {
-		r = -ENOENT;
-	}
+	for (int full = 1; full >= 0 && r < 0; full--)
+		r = mount_present(&job, full);
 	if (r < 0) {
+		job.full = is_complete(s, top, 0);
 		r = job_init(&job, s, top, err);
 		if (r == 0)
 			r = work_run(s->fs, mount_job, &job);
@@ -232,7 +309,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	run->state = r < 0 ? RUN_UNKNOWN : RUN_MOUNTED;
 	waitq_wake_all(&s->runs_changed);
 	if (r == 0) {
-		paths(s, top->id, image, dir);
+		mount_dir(s, top->id, dir);
 		lazy_mounted(s, top, dir);
 	}
 	return r < 0 ? err_wrap(err, r, "metadata image") : 0;
@@ -339,6 +416,82 @@ void runs_recount(struct snaps *s, struct snap *sn)
 		log_warn("out of memory: a mount may go too early");
 }
 
+/* --- full images ------------------------------------------------------------------------------ */
+
+struct filling {
+	struct snaps *s;
+	struct str name; /* of the run's top: it may go meanwhile */
+};
+
+may_suspend static void make_full(struct snaps *s, struct str name, struct snap *top)
+{
+	struct err err = ERR_INIT;
+	struct run_job job = {.s = s, .id = top->id, .full = true, .err = &err};
+	int r = job_init(&job, s, top, &err);
+
+	if (r == 0)
+		r = work_run(s->fs, full_job, &job);
+	job_fini(&job);
+	if (r < 0)
+		log_warn("full image id=%" PRIu64 " error=\"%s\"", job.id, err_text(&err, r));
+	else
+		log_info("full image id=%" PRIu64, job.id);
+	top = snap_find(s, name);
+	if (!top || top->id != job.id) /* it has gone, and its images before this one */
+		work_run(s->fs, forget_job, &job);
+}
+
+may_suspend static int filling_task(void *arg)
+{
+	struct filling *fi = arg;
+	struct snaps *s = fi->s;
+	struct snap *top = NULL;
+	int r = mutex_lock(&s->full);
+
+	if (r == 0) {
+		r = snap_settled(s, fi->name, &top, NULL);
+		if (r == 0 && top && top->run && is_complete(s, top, 0))
+			make_full(s, fi->name, top);
+		mutex_unlock(&s->full);
+	}
+	top = snap_find(s, fi->name);
+	if (top && top->run)
+		top->run->filling = false;
+	free(fi);
+	return 0;
+}
+
+void run_fill(struct snaps *s, struct snap *top)
+{
+	char name[NAME_BYTES];
+	struct filling *fi;
+
+	image_name(top->id, true, name);
+	if (!top->run || top->run->filling || faccessat(s->meta_fd, name, F_OK, 0) == 0)
+		return;
+	fi = malloc(sizeof(*fi) + snap_name(top).len);
+	if (!fi)
+		return;
+	*fi = (struct filling){s, {(char *)(fi + 1), snap_name(top).len}};
+	memcpy(fi + 1, snap_name(top).p, fi->name.len);
+	if (scope_spawn(&s->scope, filling_task, fi, NULL) < 0)
+		free(fi);
+	else
+		top->run->filling = true;
+}
+
+void runs_complete(struct snaps *s, uint32_t layer)
+{
+	for (size_t i = 0; s->meta_fd >= 0 && i < s->map.size; i++) {
+		for (struct map_node *n = s->map.slots[i]; n; n = n->next) {
+			struct snap *sn = container_of(n, struct snap, node);
+
+			if (sn->run && is_complete(s, sn, layer))
+				run_fill(s, sn);
+		}
+	}
+}
+
 /* --- the end of a run ------------------------------------------------------------------------- */
 
 may_suspend static int forget_task(void *arg)
@@ -386,7 +539,7 @@ static void clean_one(struct snaps *s, const char *name)
 	if (str_u64((struct str){name, digits}, &job.id) < 0)
 		return;
 	sn = by_id(s, job.id);
-	if (strcmp(name + digits, ".new") == 0)
+	if (strcmp(name + digits, ".erofs.new") == 0 || strcmp(name + digits, ".full.new") == 0)
 		unlinkat(s->meta_fd, name, 0);
 	else if (!sn)
 		forget_job(&job);
@@ -430,5 +583,6 @@ int runs_init(struct snaps *s, struct err *err)
 {
 	int r = open_dir(s, "meta", &s->meta_fd, err);
 
+	mutex_init(&s->full);
 	return r < 0 ? r : open_dir(s, "m", &s->m_fd, err);
 }

@@ -28,6 +28,7 @@ struct run {
 	enum { RUN_UNKNOWN, RUN_WORKING, RUN_MOUNTED } state;
 	unsigned users; /* snapshots whose mounts name it */
 	bool idle;      /* a task waits to unmount it */
+	bool filling;   /* a task makes its full image */
 };
 
 /* Snapshots that carry the same containerd.io/snapshot.ref. */
@@ -99,6 +100,7 @@ struct snaps {
 	struct map refs;   /* snap_ref.node */
 	int meta_fd, m_fd; /* ROOT/meta, ROOT/m; -1 without lazy layers */
 	struct waitq runs_changed;
+	struct mutex full; /* one full image at a time */
 };
 
 /* --- tree.c --- */
@@ -195,6 +197,10 @@ int runs_init(struct snaps *s, struct err *err);
 may_suspend int runs_acquire(struct snaps *s, struct snap *sn, struct err *err);
 void runs_release(struct snaps *s, struct snap *sn);
 /* At the start, before the first acquire: sn was there before. */
+/* All of the layer is here: runs that are complete now get a full image. */
+void runs_complete(struct snaps *s, uint32_t layer);
+/* The run of top is complete: unless it has its full image, that is made. */
+void run_fill(struct snaps *s, struct snap *top);
 void runs_recount(struct snaps *s, struct snap *sn);
 /* A lazy snapshot goes: so do its image and mount. */
 void runs_forget(struct snaps *s, struct snap *sn);
@@ -221,7 +227,7 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 /* What is not complete is fetched. */
 int lazy_start(struct snaps *s, struct err *err);
 /* The run that ends with top has just been mounted at dir: something is going to start. */
-void lazy_mounted(struct snaps *s, const struct snap *top, const char *dir);
+void lazy_mounted(struct snaps *s, struct snap *top, const char *dir);
 void lazy_unuse(struct snaps *s, uint32_t layer);
 
 /* trash.c */

@@ -124,13 +124,38 @@ check_erofs() { # KIND-FORMAT; above layers that are unpacked none is lazy
 	[[ ${1-} != *-high ]] || return 0
 	local file n=0
 	need fsck.erofs
-	for file in "$FIRSTLIGHT_ROOT"/meta/*.erofs; do
-		[[ -e $file ]] || break
+	for file in "$FIRSTLIGHT_ROOT"/meta/*; do
+		[[ $file == *.erofs || $file == *.full ]] || continue
 		fsck.erofs "$file" >"$T/fsck.out" 2>&1 || fail "$file: $(tail -n 3 "$T/fsck.out")"
 		n=$((n + 1))
 	done
 	((n > 0)) || fail "there is no metadata image"
 	say "fsck.erofs: $n metadata images are sound"
+}
+
+all_are_full() {
+	not grep -q '\.erofs$' <<<"$(files_below "$FIRSTLIGHT_ROOT/meta")"
+}
+
+# full_images: what is complete gets metadata images that hold small files; the next mount takes them, and
+# shows the same tree.
+full_images() {
+	local kind format
+	wait_until 180 all_are_full || fail "no full images: $(ls "$FIRSTLIGHT_ROOT/meta")"
+	stop_firstlightd
+	start_firstlightd
+	wait_until 20 ctr snapshot --snapshotter firstlight ls >"$T/connected" # containerd dials again
+	for kind in $LAZY_IMAGES; do
+		for format in $LAZY_FORMATS; do
+			[[ $format != high ]] || continue
+			say "--- $kind $format, full"
+			compare_trees "$REGISTRY/test/$kind:1-$format"
+		done
+	done
+	[[ -n $(mounts_below "$FIRSTLIGHT_ROOT/m") ]] || fail "nothing is mounted"
+	not grep -q " $FIRSTLIGHT_ROOT/m/.* $FIRSTLIGHT_ROOT/meta/[0-9]*\.erofs " /proc/self/mountinfo ||
+		fail "another image is mounted"
+	check_erofs
 }
 
 files_below() {
@@ -189,7 +214,10 @@ for kind in $LAZY_IMAGES; do
 		ALONE=no one_image "$kind" "$format"
 	done
 done
-! with_firstlight || check_erofs
+if with_firstlight; then
+	check_erofs
+	full_images
+fi
 remove_all
 say "removed: nothing is left"
 if with_firstlight; then

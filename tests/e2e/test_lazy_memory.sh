@@ -43,6 +43,7 @@ all_complete() {
 	(($(grep -c 'layer complete' "$firstlightd_log") >= IMAGES))
 }
 
+[[ -z ${SAN-} ]] || skip "sanitizers take memory of their own"
 need jq
 for tool in synth viewmount lazypull; do
 	[[ -x $BUILD/go/$tool ]] || fail "$BUILD/go/$tool is not built"

@@ -109,10 +109,25 @@ static void set_xattrs(struct merge_inode *in)
 	}
 }
 
-static void set_file(struct merge_inode *in, uint64_t size, uint64_t content)
+/* What a content of this key begins with and goes on with. */
+static void content(const struct merge_inode *in, char *ret)
 {
+	for (uint64_t i = 0; i < in->size; i++)
+		ret[i] = (char)(in->key.bytes[i % DIGEST_SIZE] + i / DIGEST_SIZE);
+}
+
+/* Every other small file is in the image itself. */
+static void set_file(struct merge_inode *in, uint64_t size, uint64_t number)
+{
+	char *bytes;
+
 	in->size = size;
-	sha256(&content, sizeof(content), &in->key);
+	sha256(&number, sizeof(number), &in->key);
+	if (size > SMALL_FILE_MAX || size % 2)
+		return;
+	bytes = new (size);
+	content(in, bytes);
+	in->target = (struct str){bytes, size};
 }
 
 static char *text(size_t n, char fill)
@@ -143,7 +158,8 @@ static struct merge_inode *random_inode(void)
 	if (rnd(3) == 0)
 		set_xattrs(in);
 	if (S_ISREG(in->mode) && rnd(6)) {
-		uint64_t size = rnd(8) ? 1 + rnd(CONTENT_MAX) : UINT64_C(1) << rnd(61);
+		uint64_t size = rnd(8) ? 1 + rnd(rnd(2) ? CONTENT_MAX : SMALL_FILE_MAX)
+				       : UINT64_C(1) << rnd(61);
 
 		/* equal contents have equal sizes */
 		set_file(in, size, size);
@@ -285,13 +301,6 @@ static struct merge_inode *tree(const char *number)
 	return random_tree();
 }
 
-/* What a content of this key begins with and goes on with. */
-static void content(const struct merge_inode *in, char *ret)
-{
-	for (uint64_t i = 0; i < in->size; i++)
-		ret[i] = (char)(in->key.bytes[i % DIGEST_SIZE] + i / DIGEST_SIZE);
-}
-
 static void write_object(int dir, const struct merge_inode *in)
 {
 	char hex[DIGEST_HEX_SIZE], path[80], bytes[CONTENT_MAX];
@@ -362,7 +371,7 @@ static void check_xattrs(const char *path, const struct merge_inode *in)
 
 	for (uint32_t i = 0; i < in->xattrs_n; i++)
 		check_value(path, in->xattrs[i].name.p, in->xattrs[i].value);
-	if (!overlay && S_ISREG(in->mode) && in->size) {
+	if (!overlay && S_ISREG(in->mode) && in->size && !in->target.p) {
 		digest_hex(&in->key, redirect + 4);
 		memcpy(redirect + 1, redirect + 4, 2);
 		check_value(path, "trusted.overlay.metacopy", STR(""));
@@ -475,7 +484,7 @@ static void check_tree(int fd, struct merge_inode *dir)
 		check_xattrs(path, in);
 		if (S_ISLNK(in->mode))
 			check_target(fd, name, in);
-		if (overlay && S_ISREG(in->mode) && in->size <= CONTENT_MAX)
+		if (S_ISREG(in->mode) && in->size <= CONTENT_MAX && (overlay || in->target.p))
 			check_content(fd, name, in);
 		if (!S_ISDIR(in->mode))
 			continue;

@@ -322,6 +322,26 @@ static int refused(struct merge_inode *root)
 	return r;
 }
 
+static void test_small_files(void **state)
+{
+	static char bytes[EROFS_BLOCK];
+	struct merge_inode *root = directory(5000);
+	char name[16];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)(i * 7);
+	for (size_t len = 1; len <= EROFS_BLOCK; len += len > 3900 ? 1 : 37) {
+		struct merge_inode *in = file(len, (uint8_t)len);
+
+		in->target = (struct str){bytes, len};
+		snprintf(name, sizeof(name), "f%04zu", len);
+		add(root, name, in);
+	}
+	add(root, "z", file(100, 1)); /* one that it does not hold */
+	write_and_check(root);
+}
+
 static void test_refused(void **state)
 {
 	static char value[65536];
@@ -336,6 +356,12 @@ static void test_refused(void **state)
 	assert_int_equal(refused(root), -EINVAL);
 	memset(value, 'x', 4096);
 	root->names[0].inode->target = (struct str){value, 4096};
+	assert_int_equal(refused(root), -EINVAL);
+	root->names[0].inode = file(4097, 1);
+	root->names[0].inode->target = (struct str){value, 4097};
+	assert_int_equal(refused(root), -EINVAL);
+	root->names[0].inode = file(5, 1);
+	root->names[0].inode->target = (struct str){value, 4};
 	assert_int_equal(refused(root), -EINVAL);
 	root->names_n = 0;
 	x[0] = (struct index_xattr){STR("user.a"), {value, 65536}};
@@ -409,11 +435,11 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_crc),       TEST(test_empty),       TEST(test_types),
-		TEST(test_times),     TEST(test_wide),        TEST(test_deep),
-		TEST(test_dir_sizes), TEST(test_symlinks),    TEST(test_xattrs),
-		TEST(test_refused),   TEST(test_image_limit), TEST(test_write_error),
-		TEST(test_speed),
+		TEST(test_crc),         TEST(test_empty),    TEST(test_types),
+		TEST(test_times),       TEST(test_wide),     TEST(test_deep),
+		TEST(test_dir_sizes),   TEST(test_symlinks), TEST(test_xattrs),
+		TEST(test_small_files), TEST(test_refused),  TEST(test_image_limit),
+		TEST(test_write_error), TEST(test_speed),
 	};
 
 	return cmocka_run_group_tests_name("erofs", tests, NULL, NULL);

@@ -98,8 +98,8 @@ mount_image() {
 	mkdir "$T/firstlight-mnt" "$T/overlayfs-mnt"
 	push_image "$(lazy_image "$image" esgz)" "bench/$image:esgz"
 	lazypull firstlight "$ref" || fail "no pull: $(tail -n 2 "$T/lazypull.log")"
-	view_image firstlight "$ref" "$T/firstlight-mnt"
 	wait_until 300 all_complete "$(layers_that_are remote)" || fail "the image does not become complete"
+	view_image firstlight "$ref" "$T/firstlight-mnt"
 	lazypull overlayfs "$ref" || fail "no pull: $(tail -n 2 "$T/lazypull.log")"
 	view_image overlayfs "$ref" "$T/overlayfs-mnt"
 	files=$(find "$T/overlayfs-mnt/usr" | wc -l)
