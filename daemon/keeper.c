@@ -264,8 +264,6 @@ static void fill_fail(struct keeper *k, const char *why)
 /* In the end: without a store nobody will serve it again. */
 static void fill_leave(struct keeper *k)
 {
-	if (k->exit_code)
-		fill_fail(k, "the daemon ends");
 	if (k->fuse_fd >= 0 && !systemd_stores())
 		fill_unmount(k->fill_path);
 }
@@ -324,6 +322,7 @@ static unsigned backoff_ms(unsigned failures)
 static void give_up(struct keeper *k, const char *why)
 {
 	log_error("giving up reason=\"%s\"", why);
+	fill_fail(k, why);
 	k->stopping = true;
 	k->exit_code = 1;
 }

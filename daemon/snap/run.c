@@ -167,17 +167,9 @@ static int forget_job(void *arg)
 	return r;
 }
 
-/* In the place of the other. */
 static int full_job(void *arg)
 {
-	struct run_job *job = arg;
-	char name[NAME_BYTES];
-	int r = make_image(job);
-
-	image_name(job->id, false, name);
-	if (r == 0)
-		unlinkat(job->s->meta_fd, name, 0);
-	return r;
+	return make_image(arg);
 }
 
 /* --- making and mounting ---------------------------------------------------------------------- */
@@ -300,11 +292,14 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	for (int full = 1; full >= 0 && r < 0; full--)
 		r = mount_present(&job, full);
 	if (r < 0) {
-		job.full = is_complete(s, top, 0);
+		job.full = !run->filling && is_complete(s, top, 0);
+		run->filling = run->filling || job.full;
 		r = job_init(&job, s, top, err);
 		if (r == 0)
 			r = work_run(s->fs, mount_job, &job);
 		job_fini(&job);
+		if (job.full)
+			run->filling = false;
 	}
 	run->state = r < 0 ? RUN_UNKNOWN : RUN_MOUNTED;
 	waitq_wake_all(&s->runs_changed);
@@ -427,6 +422,7 @@ may_suspend static void make_full(struct snaps *s, struct str name, struct snap 
 {
 	struct err err = ERR_INIT;
 	struct run_job job = {.s = s, .id = top->id, .full = true, .err = &err};
+	char file[NAME_BYTES];
 	int r = job_init(&job, s, top, &err);
 
 	if (r == 0)
@@ -437,8 +433,12 @@ may_suspend static void make_full(struct snaps *s, struct str name, struct snap 
 	else
 		log_info("full image id=%" PRIu64, job.id);
 	top = snap_find(s, name);
-	if (!top || top->id != job.id) /* it has gone, and its images before this one */
+	if (!top || top->id != job.id) { /* it has gone, and its images before this one */
 		work_run(s->fs, forget_job, &job);
+	} else if (r == 0 && top->run && top->run->state != RUN_WORKING) {
+		image_name(job.id, false, file); /* nobody is about to mount it */
+		unlinkat(s->meta_fd, file, 0);
+	}
 }
 
 may_suspend static int filling_task(void *arg)

@@ -28,7 +28,7 @@ struct run {
 	enum { RUN_UNKNOWN, RUN_WORKING, RUN_MOUNTED } state;
 	unsigned users; /* snapshots whose mounts name it */
 	bool idle;      /* a task waits to unmount it */
-	bool filling;   /* a task makes its full image */
+	bool filling;   /* its full image is being made */
 };
 
 /* Snapshots that carry the same containerd.io/snapshot.ref. */
