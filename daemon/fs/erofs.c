@@ -6,6 +6,7 @@
  */
 #include "fs/erofs.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -544,4 +545,19 @@ int erofs_write(struct merge_tree *t, const uint8_t uuid[16], int fd, struct ero
 		struct err *err)
 {
 	return erofs_write_root(merge_root(t), uuid, fd, ret, err);
+}
+
+int erofs_whole(const char *path, struct err *err)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint8_t sb[EROFS_SB_SIZE];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(err, -errno, "open %s", path);
+	if (pread(fd, sb, sizeof(sb), EROFS_SB_AT) != sizeof(sb) ||
+	    get32(sb + SB_MAGIC) != EROFS_MAGIC ||
+	    (uint64_t)st.st_size != (uint64_t)get32(sb + SB_BLOCKS) * EROFS_BLOCK)
+		return err_set(err, -EBADMSG, "%s is not whole", path);
+	return 0;
 }

@@ -26,4 +26,7 @@ int erofs_write(struct merge_tree *t, const uint8_t uuid[16], int fd, struct ero
 int erofs_write_root(struct merge_inode *root, const uint8_t uuid[16], int fd,
 		     struct erofs_stat *ret, struct err *err) must_check;
 
+/* Is all of an image that was written there? -EBADMSG: it is none, or cut short. */
+int erofs_whole(const char *path, struct err *err) must_check;
+
 #endif

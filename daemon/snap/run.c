@@ -132,8 +132,7 @@ static int mount_job(void *arg)
 		return err_errno(job->err, -errno, "mkdir %s", dir);
 	if (mount_is_mounted(dir) == 1)
 		return 0;
-	if (job->fds)
-		r = make_image(job);
+	r = job->fds ? make_image(job) : erofs_whole(image, job->err);
 	if (r == 0)
 		r = mount_erofs(image, dir, job->s->options.lazy.erofs_file, job->err);
 	return r;

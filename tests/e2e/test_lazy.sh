@@ -138,11 +138,13 @@ all_are_full() {
 }
 
 # full_images: what is complete gets metadata images that hold small files; the next mount takes them, and
-# shows the same tree.
+# shows the same tree. One that is damaged is made again.
 full_images() {
-	local kind format
+	local kind format damaged
 	wait_until 180 all_are_full || fail "no full images: $(ls "$FIRSTLIGHT_ROOT/meta")"
 	stop_firstlightd
+	damaged=$(files_below "$FIRSTLIGHT_ROOT/meta" | sort -V | head -n 1)
+	truncate -s 5000 "$damaged"
 	start_firstlightd
 	wait_until 20 ctr snapshot --snapshotter firstlight ls >"$T/connected" # containerd dials again
 	for kind in $LAZY_IMAGES; do
@@ -155,6 +157,7 @@ full_images() {
 	[[ -n $(mounts_below "$FIRSTLIGHT_ROOT/m") ]] || fail "nothing is mounted"
 	not grep -q " $FIRSTLIGHT_ROOT/m/.* $FIRSTLIGHT_ROOT/meta/[0-9]*\.erofs " /proc/self/mountinfo ||
 		fail "another image is mounted"
+	grep -q "metadata image ${damaged##*/} is made again" "$firstlightd_log" || fail "nobody saw the damage"
 	check_erofs
 }
 

@@ -101,6 +101,20 @@ static void sort(struct merge_inode *dir)
 	qsort(dir->names, dir->names_n, sizeof(dir->names[0]), by_name);
 }
 
+/* An image that is cut short is seen, wherever that is. */
+static void check_whole(int fd, uint64_t bytes)
+{
+	const uint64_t cuts[] = {bytes - 1, bytes / 2, EROFS_SB_AT + 40, 0};
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	assert_int_equal(erofs_whole(path, NULL), 0);
+	for (size_t i = 0; i < array_size(cuts); i++) {
+		assert_int_equal(ftruncate(fd, (off_t)cuts[i]), 0);
+		assert_int_equal(erofs_whole(path, NULL), -EBADMSG);
+	}
+}
+
 /* Writes it twice, compares the bytes, and reads the image back. */
 static struct erofs_stat write_and_check(struct merge_inode *root)
 {
@@ -123,6 +137,7 @@ static struct erofs_stat write_and_check(struct merge_inode *root)
 	check_image(pa, st.bytes, root, st.inodes);
 	munmap(pa, st.bytes);
 	munmap(pb, st.bytes);
+	check_whole(b, st.bytes);
 	return st;
 }
 
