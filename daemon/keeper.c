@@ -118,6 +118,20 @@ static bool address_served(const struct sockaddr_un *addr)
 	       (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN);
 }
 
+/* A predecessor that is just dying may have given up the lock and not yet the socket. */
+static bool address_stays_served(const struct sockaddr_un *addr)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+	uint64_t until = now_ms() + ROOT_LOCK_WAIT_MS;
+
+	while (address_served(addr)) {
+		if (now_ms() >= until)
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 static int listen_on(struct keeper *k, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -136,7 +150,7 @@ static int listen_on(struct keeper *k, struct err *err)
 		if (!S_ISSOCK(st.st_mode))
 			return err_set(err, -EEXIST, "%s is there and is not a socket",
 				       addr.sun_path);
-		if (address_served(&addr))
+		if (address_stays_served(&addr))
 			return err_set(err, -EADDRINUSE, "another server answers at %s",
 				       addr.sun_path);
 		if (unlink(addr.sun_path) < 0)
