@@ -82,6 +82,18 @@ struct flight *flight_new(struct fetcher *f, const struct flight_what *w)
 	return fl;
 }
 
+struct flight *flight_for(struct fetcher *f, struct object *obj, uint32_t chunk)
+{
+	const struct flight_what w = {.key = obj->key,
+				      .digest = obj->digest,
+				      .content_size = obj->size,
+				      .chunk = chunk,
+				      .chunks_n = obj->chunks_n,
+				      .obj = obj};
+
+	return flight_new(f, &w);
+}
+
 static void flight_free(struct flight *fl)
 {
 	if (fl->obj)
@@ -274,13 +286,7 @@ may_suspend static int put_zeros(void *arg)
 static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, bool exact,
 		    struct flight **ret, struct err *err)
 {
-	struct flight_what w = {.key = obj->key,
-				.digest = obj->digest,
-				.content_size = obj->size,
-				.chunk = chunk,
-				.chunks_n = obj->chunks_n,
-				.obj = obj};
-	struct flight *fl = flight_new(f, &w);
+	struct flight *fl = flight_for(f, obj, chunk);
 	struct err why = ERR_INIT;
 	int r;
 

@@ -56,13 +56,7 @@ static bool find_missing(struct fetcher *f, struct object *obj, uint64_t off, bo
 /* A flight for it; NULL: no memory, or no place. */
 static struct flight *flight_of(struct fetcher *f, struct object *obj, uint32_t chunk)
 {
-	const struct flight_what w = {.key = obj->key,
-				      .digest = obj->digest,
-				      .content_size = obj->size,
-				      .chunk = chunk,
-				      .chunks_n = obj->chunks_n,
-				      .obj = obj};
-	struct flight *fl = flight_new(f, &w);
+	struct flight *fl = flight_for(f, obj, chunk);
 
 	if (fl && (chunk_place(f, fl, NULL) < 0 || fl->c.zeros)) {
 		flight_end(f, fl, -EIO, NULL);

@@ -141,6 +141,8 @@ struct flight_what {
 	struct object *obj; /* takes a reference; may be NULL */
 };
 struct flight *flight_new(struct fetcher *f, const struct flight_what *w);
+/* The same for a chunk of obj; its place is not set. */
+struct flight *flight_for(struct fetcher *f, struct object *obj, uint32_t chunk);
 
 /* It is there, or cannot be had: wakes all and forgets it. */
 void flight_end(struct fetcher *f, struct flight *fl, int result, struct err *err);

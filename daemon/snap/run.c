@@ -311,15 +311,27 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 
 /* --- counting --------------------------------------------------------------------------------- */
 
-struct unmount {
+/* What a task of its own does with a run. */
+struct later {
 	struct snaps *s;
 	struct str name; /* of the run's top: it may go meanwhile */
 };
 
+static struct later *later_new(struct snaps *s, const struct snap *top)
+{
+	struct later *l = malloc(sizeof(*l) + snap_name(top).len);
+
+	if (!l)
+		return NULL;
+	*l = (struct later){s, {(char *)(l + 1), snap_name(top).len}};
+	memcpy(l + 1, snap_name(top).p, l->name.len);
+	return l;
+}
+
 /* After a while without users. */
 may_suspend static int unmount_task(void *arg)
 {
-	struct unmount *u = arg;
+	struct later *u = arg;
 	struct run_job job = {.s = u->s};
 	struct snap *top = NULL;
 	int r = task_sleep_ms(RUN_IDLE_MS);
@@ -344,15 +356,13 @@ may_suspend static int unmount_task(void *arg)
 
 static void unmount_later(struct snaps *s, struct snap *top)
 {
-	struct unmount *u;
+	struct later *u;
 
 	if (top->run->idle)
 		return;
-	u = malloc(sizeof(*u) + snap_name(top).len);
+	u = later_new(s, top);
 	if (!u)
 		return;
-	*u = (struct unmount){s, {(char *)(u + 1), snap_name(top).len}};
-	memcpy(u + 1, snap_name(top).p, u->name.len);
 	if (scope_spawn(&s->scope, unmount_task, u, NULL) < 0)
 		free(u);
 	else
@@ -412,11 +422,6 @@ void runs_recount(struct snaps *s, struct snap *sn)
 
 /* --- full images ------------------------------------------------------------------------------ */
 
-struct filling {
-	struct snaps *s;
-	struct str name; /* of the run's top: it may go meanwhile */
-};
-
 may_suspend static void make_full(struct snaps *s, struct str name, struct snap *top)
 {
 	struct err err = ERR_INIT;
@@ -442,7 +447,7 @@ may_suspend static void make_full(struct snaps *s, struct str name, struct snap 
 
 may_suspend static int filling_task(void *arg)
 {
-	struct filling *fi = arg;
+	struct later *fi = arg;
 	struct snaps *s = fi->s;
 	struct snap *top = NULL;
 	int r = mutex_lock(&s->full);
@@ -463,16 +468,14 @@ may_suspend static int filling_task(void *arg)
 void run_fill(struct snaps *s, struct snap *top)
 {
 	char name[NAME_BYTES];
-	struct filling *fi;
+	struct later *fi;
 
 	image_name(top->id, true, name);
 	if (!top->run || top->run->filling || faccessat(s->meta_fd, name, F_OK, 0) == 0)
 		return;
-	fi = malloc(sizeof(*fi) + snap_name(top).len);
+	fi = later_new(s, top);
 	if (!fi)
 		return;
-	*fi = (struct filling){s, {(char *)(fi + 1), snap_name(top).len}};
-	memcpy(fi + 1, snap_name(top).p, fi->name.len);
 	if (scope_spawn(&s->scope, filling_task, fi, NULL) < 0)
 		free(fi);
 	else
