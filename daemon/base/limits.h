@@ -114,7 +114,7 @@
 #define MANIFEST_MAX                 MiB(4)
 #define REGISTRY_ERROR_BODY_MAX      KiB(4)
 #define REGISTRY_REQUESTS_MAX        32       /* at once, all hosts and classes */
-#define REGISTRY_LARGE               KiB(512) /* of demand: the background stands still */
+#define REGISTRY_LARGE               KiB(512) /* not of the background: that stands still */
 #define REGISTRY_BACKGROUND_MAX      3        /* of them for the background */
 #define REGISTRY_TRIES               5
 #define REGISTRY_REDIRECTS_MAX       10

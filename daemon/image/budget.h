@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How many requests run at once on this node, and who goes first. Background requests stand still
- * while a large request of demand is under way; a small one waits for its round trip and not for
- * the link, which the background keeps busy meanwhile. Loop thread.
+ * while a large request of demand or prediction is under way; a small one waits for its round trip
+ * and not for the link, which the background keeps busy meanwhile. Loop thread.
  */
 #ifndef FIRSTLIGHT_IMAGE_BUDGET_H
 #define FIRSTLIGHT_IMAGE_BUDGET_H
@@ -17,7 +17,7 @@ struct budget {
 	struct loop *loop;
 	struct http *http;
 	unsigned running[FETCH_CLASSES], waiting[FETCH_CLASSES];
-	unsigned large; /* of demand, running */
+	unsigned large; /* that run, not of the background */
 	struct waitq queue[FETCH_CLASSES];
 	uint64_t paused_ns, paused_since_ns; /* all pauses together; the present one */
 };

@@ -143,6 +143,7 @@ void fetch_follow(struct fetcher *f, struct object *obj, uint64_t off)
 		return;
 	bit_set(fo->read, found.chunk);
 	fo->reads++;
+	/* every loader looks at the first and the last */
 	if (found.chunk > 0 && found.chunk + 1 < obj->chunks_n)
 		fo->read_bytes += found.c->size;
 	fo->from = found.c->file_off;

@@ -254,19 +254,17 @@ may_suspend static int mounted_task(void *arg)
 
 void lazy_mounted(struct snaps *s, struct snap *top, const char *dir)
 {
-	bool complete = true;
 	struct mounted *m;
-	size_t n = 0;
+	size_t n = 1;
 
-	for (const struct snap *p = top; p && p->layer; p = p->parent, n++) {
-		const struct layer *l = layers_get(s->options.lazy.layers, p->layer);
-
-		complete = complete && l && l->complete;
-	}
-	if (complete)
+	if (run_complete(s, top, 0)) {
 		run_fill(s, top);
-	if (!s->options.lazy.prefetcher || complete)
 		return;
+	}
+	if (!s->options.lazy.prefetcher)
+		return;
+	for (const struct snap *p = top->parent; p && p->layer; p = p->parent)
+		n++;
 	m = calloc(1, sizeof(*m) + n * sizeof(m->layers[0]) + snap_name(top).len);
 	if (!m)
 		return;

@@ -240,8 +240,7 @@ static int job_init(struct run_job *job, struct snaps *s, const struct snap *top
 	return 0;
 }
 
-/* Does the run hold the layer, and is all of it complete? 0: any layer. */
-static bool is_complete(const struct snaps *s, const struct snap *top, uint32_t layer)
+bool run_complete(const struct snaps *s, const struct snap *top, uint32_t layer)
 {
 	bool has = !layer;
 
@@ -291,7 +290,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	for (int full = 1; full >= 0 && r < 0; full--)
 		r = mount_present(&job, full);
 	if (r < 0) {
-		job.full = !run->filling && is_complete(s, top, 0);
+		job.full = !run->filling && run_complete(s, top, 0);
 		run->filling = run->filling || job.full;
 		r = job_init(&job, s, top, err);
 		if (r == 0)
@@ -317,15 +316,19 @@ struct later {
 	struct str name; /* of the run's top: it may go meanwhile */
 };
 
-static struct later *later_new(struct snaps *s, const struct snap *top)
+/* Did it start? */
+static bool later_run(struct snaps *s, const struct snap *top, task_fn *fn)
 {
 	struct later *l = malloc(sizeof(*l) + snap_name(top).len);
 
 	if (!l)
-		return NULL;
+		return false;
 	*l = (struct later){s, {(char *)(l + 1), snap_name(top).len}};
 	memcpy(l + 1, snap_name(top).p, l->name.len);
-	return l;
+	if (scope_spawn(&s->scope, fn, l, NULL) == 0)
+		return true;
+	free(l);
+	return false;
 }
 
 /* After a while without users. */
@@ -356,17 +359,8 @@ may_suspend static int unmount_task(void *arg)
 
 static void unmount_later(struct snaps *s, struct snap *top)
 {
-	struct later *u;
-
-	if (top->run->idle)
-		return;
-	u = later_new(s, top);
-	if (!u)
-		return;
-	if (scope_spawn(&s->scope, unmount_task, u, NULL) < 0)
-		free(u);
-	else
-		top->run->idle = true;
+	if (!top->run->idle)
+		top->run->idle = later_run(s, top, unmount_task);
 }
 
 static int hold(struct snap *sn)
@@ -454,7 +448,7 @@ may_suspend static int filling_task(void *arg)
 
 	if (r == 0) {
 		r = snap_settled(s, fi->name, &top, NULL);
-		if (r == 0 && top && top->run && is_complete(s, top, 0))
+		if (r == 0 && top && top->run && run_complete(s, top, 0))
 			make_full(s, fi->name, top);
 		mutex_unlock(&s->full);
 	}
@@ -468,18 +462,10 @@ may_suspend static int filling_task(void *arg)
 void run_fill(struct snaps *s, struct snap *top)
 {
 	char name[NAME_BYTES];
-	struct later *fi;
 
 	image_name(top->id, true, name);
-	if (!top->run || top->run->filling || faccessat(s->meta_fd, name, F_OK, 0) == 0)
-		return;
-	fi = later_new(s, top);
-	if (!fi)
-		return;
-	if (scope_spawn(&s->scope, filling_task, fi, NULL) < 0)
-		free(fi);
-	else
-		top->run->filling = true;
+	if (top->run && !top->run->filling && faccessat(s->meta_fd, name, F_OK, 0) < 0)
+		top->run->filling = later_run(s, top, filling_task);
 }
 
 void runs_complete(struct snaps *s, uint32_t layer)
@@ -488,7 +474,7 @@ void runs_complete(struct snaps *s, uint32_t layer)
 		for (struct map_node *n = s->map.slots[i]; n; n = n->next) {
 			struct snap *sn = container_of(n, struct snap, node);
 
-			if (sn->run && is_complete(s, sn, layer))
+			if (sn->run && run_complete(s, sn, layer))
 				run_fill(s, sn);
 		}
 	}

@@ -196,11 +196,13 @@ int runs_init(struct snaps *s, struct err *err);
  * chain does not change meanwhile (it has a child or is unstable). */
 may_suspend int runs_acquire(struct snaps *s, struct snap *sn, struct err *err);
 void runs_release(struct snaps *s, struct snap *sn);
-/* At the start, before the first acquire: sn was there before. */
+/* Is all of the run of top here, and the layer in it? 0: any layer. */
+bool run_complete(const struct snaps *s, const struct snap *top, uint32_t layer);
 /* All of the layer is here: runs that are complete now get a full image. */
 void runs_complete(struct snaps *s, uint32_t layer);
 /* The run of top is complete: unless it has its full image, that is made. */
 void run_fill(struct snaps *s, struct snap *top);
+/* At the start, before the first acquire: sn was there before. */
 void runs_recount(struct snaps *s, struct snap *sn);
 /* A lazy snapshot goes: so do its image and mount. */
 void runs_forget(struct snaps *s, struct snap *sn);

@@ -183,14 +183,14 @@ static int simulate(void *arg)
 	return 0;
 }
 
-static void run_seed(uint64_t seed)
+static void run_seed(uint64_t seed, task_fn *fn)
 {
 	struct loop *loop;
 
 	assert_int_equal(loop_new(&loop, NULL), 0);
 	loop_use_virtual_time(loop, 1);
 	world_new(seed, loop);
-	assert_int_equal(loop_run(loop, simulate, NULL), 0);
+	assert_int_equal(loop_run(loop, fn, NULL), 0);
 	world_free();
 	loop_free(loop);
 }
@@ -201,11 +201,11 @@ static void test_seeds(void **state)
 
 	(void)state;
 	if (one) {
-		run_seed(strtoull(one, NULL, 10));
+		run_seed(strtoull(one, NULL, 10), simulate);
 		return;
 	}
 	for (uint64_t seed = 1; seed <= SEEDS; seed++)
-		run_seed(seed);
+		run_seed(seed, simulate);
 }
 
 /* --- contents that are read here and there
@@ -253,6 +253,7 @@ static int follow_main(void *arg)
 	struct object *obj;
 
 	(void)arg;
+	assert_int_equal(w->faults, FAULTS_NONE);
 	assert_true(c && c->chunks_n >= 20);
 	assert_int_equal(objects_get(NULL, c->obj.number, &obj, NULL), 0);
 	read_chunk(c, obj, 0);
@@ -278,16 +279,8 @@ static int follow_main(void *arg)
 
 static void test_follow(void **state)
 {
-	struct loop *loop;
-
 	(void)state;
-	assert_int_equal(loop_new(&loop, NULL), 0);
-	loop_use_virtual_time(loop, 1);
-	world_new(FOLLOW_SEED, loop);
-	assert_int_equal(w->faults, FAULTS_NONE);
-	assert_int_equal(loop_run(loop, follow_main, NULL), 0);
-	world_free();
-	loop_free(loop);
+	run_seed(FOLLOW_SEED, follow_main);
 }
 
 /* --- a registry that is dead
@@ -373,6 +366,9 @@ static int dead_main(void *arg)
 	struct scope s;
 
 	(void)arg;
+	assert_int_equal(w->faults, FAULTS_DOWN);
+	w->down_from_ms = 0;
+	w->down_to_ms = UINT64_MAX;
 	scope_init(&s, w->loop);
 	expect_read(c, 0, last, -EIO, FETCH_READ_TIMEOUT_MS);
 	check_line(c);
@@ -402,18 +398,8 @@ static int dead_main(void *arg)
 
 static void test_dead_registry(void **state)
 {
-	struct loop *loop;
-
 	(void)state;
-	assert_int_equal(loop_new(&loop, NULL), 0);
-	loop_use_virtual_time(loop, 1);
-	world_new(8, loop);
-	w->down_from_ms = 0;
-	w->down_to_ms = UINT64_MAX;
-	assert_int_equal(w->faults, FAULTS_DOWN);
-	assert_int_equal(loop_run(loop, dead_main, NULL), 0);
-	world_free();
-	loop_free(loop);
+	run_seed(8, dead_main);
 }
 
 /* --- the bound of compressed bytes
