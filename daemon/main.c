@@ -17,6 +17,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "api/control.h"
+#include "api/request.h"
 #include "api/snapshots.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -63,10 +65,13 @@ struct daemon {
 	const struct worker_fds *fds;
 	struct loop *loop;
 	struct mount_features features;
+	const char *lazy_off; /* why; NULL = it is on */
 	struct kv *kv;
 	struct meta *meta;
 	struct lazy lazy;
 	struct snaps *snaps;
+	struct services services;
+	struct grpc_method *methods;
 	struct grpc_server *server;
 	struct scope scope;
 	struct waitq stop;
@@ -242,6 +247,47 @@ static int spawn_all(struct daemon *d, struct err *err)
 	return r < 0 ? err_errno(err, r, "start tasks") : 0;
 }
 
+static void services_init(struct daemon *d)
+{
+	const struct lazy *l = &d->lazy;
+
+	d->services = (struct services){
+		.loop = d->loop,
+		.snaps = d->snaps,
+		.layers = l->layers,
+		.objects = l->objects,
+		.registry = l->registry,
+		.fetcher = l->fetcher,
+		.fill = l->fill,
+		.threads = l->threads,
+		.features = &d->features,
+		.root = d->config->root,
+		.state = d->config->state,
+		.address = d->config->address,
+		.store_max = d->config->lazy.store_max,
+		.lazy_off = d->lazy_off,
+		.start_ns = loop_now_ns(d->loop),
+		.keeper = getppid(),
+	};
+}
+
+/* Both services on one server. */
+static int serve_calls(struct daemon *d, struct err *err)
+{
+	size_t n, m;
+	const struct grpc_method *snapshots = snapshots_methods(&n);
+	const struct grpc_method *control = control_methods(&m);
+
+	services_init(d);
+	control_events_start();
+	d->methods = calloc(n + m, sizeof(*d->methods));
+	if (!d->methods)
+		return err_set(err, -ENOMEM, "out of memory");
+	memcpy(d->methods, snapshots, n * sizeof(*snapshots));
+	memcpy(d->methods + n, control, m * sizeof(*control));
+	return grpc_server_new(d->loop, d->methods, n + m, &d->services, &d->server, err);
+}
+
 may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 {
 	const struct snaps_options options = {
@@ -258,14 +304,10 @@ may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 			 .serve = d->lazy.fill != NULL,
 			 .erofs_file = d->features.erofs_file && d->config->lazy.erofs_file},
 	};
-	const struct grpc_method *methods;
-	size_t n;
 	int r = snaps_new(d->loop, &options, d->meta, &d->snaps, err);
 
-	if (r < 0)
-		return r;
-	methods = snapshots_methods(&n);
-	r = grpc_server_new(d->loop, methods, n, d->snaps, &d->server, err);
+	if (r == 0)
+		r = serve_calls(d, err);
 	if (r == 0)
 		r = spawn_all(d, err);
 	if (r < 0)
@@ -316,7 +358,7 @@ may_suspend static int lazy_store(struct daemon *d, struct err *err)
 	return r;
 }
 
-static bool lazy_possible(const struct daemon *d)
+static bool lazy_possible(struct daemon *d)
 {
 	const struct mount_features *f = &d->features;
 	const char *why = NULL;
@@ -331,6 +373,7 @@ static bool lazy_possible(const struct daemon *d)
 		why = f->why_data_only;
 	if (why)
 		log_warn("lazy layers are off: every image is unpacked why=\"%s\"", why);
+	d->lazy_off = why;
 	return !why;
 }
 
@@ -422,6 +465,7 @@ may_suspend static int worker_main(void *arg)
 	if (d->server)
 		grpc_server_drain(d->server, DRAIN_TIMEOUT_MS);
 	grpc_server_free(d->server);
+	free(d->methods);
 	lazy_stop(&d->lazy);
 	snaps_free(d->snaps);
 	lazy_free(&d->lazy);

@@ -39,7 +39,19 @@
 #define KEEPALIVE_IDLE_MS       300000    /* server: silence before a PING */
 #define KEEPALIVE_TIMEOUT_MS    20000     /* no answer to a PING: the connection is closed */
 #define RPC_TIMEOUT_MAX_MS      600000    /* a deadline later than this, or none, becomes this */
-#define DRAIN_TIMEOUT_MS        10000     /* SIGTERM: running RPCs may take so long */
+#define RPC_FOLLOW_MAX_MS       86400000ull /* the same for streams of progress and events */
+#define DRAIN_TIMEOUT_MS        10000       /* SIGTERM: running RPCs may take so long */
+
+/* the control service */
+#define CONTROL_EVENTS_QUEUE   256 /* events that wait for one follower; more are counted as lost */
+#define CONTROL_FOLLOWERS_MAX  16  /* of events */
+#define CONTROL_EVENT_MAX      KiB(8) /* bytes of one event */
+#define CONTROL_MOUNTS_MAX     65536  /* mounts that one answer lists */
+#define CONTROL_LAYERS_MAX     1024   /* layers of one inspected image or chain */
+#define OBJECT_IMAGES_MAX      4      /* images that are named for a bad content */
+#define CONTROL_VERIFY_RUNNING 1      /* verifications at a time */
+#define CONTROL_PROGRESS_MS    250    /* between two messages of a stream of progress */
+#define CONTROL_GC_TIMEOUT_MS  60000  /* how long gc waits for the trash to be empty */
 
 /* snapshots */
 #define LABEL_MAX             4096 /* key + value, bytes; containerd's own limit */
@@ -81,6 +93,9 @@
 #define OBJECTS_EVICT_AGE_MS       60000 /* used or written since: stays */
 #define OBJECTS_EVICT_RETRY_MS     10000 /* doubled up to */
 #define OBJECTS_EVICT_RETRY_MAX_MS 300000
+#define OBJECTS_VERIFY_BATCH       64       /* contents that are hashed between two reports */
+#define OBJECTS_VERIFY_BLOCK       KiB(512) /* bytes read at once */
+#define OBJECTS_VERIFY_THREADS     2        /* of the store's: the others serve */
 
 /* JSON, tables of contents, layer indexes */
 #define JSON_DEPTH_MAX      32

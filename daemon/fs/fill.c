@@ -49,6 +49,7 @@ struct fill {
 	struct fuse_session *session;
 	int fd, root_fd; /* fd is the session's */
 	bool want_passthrough, up;
+	struct fill_stats stats;
 	struct fill_jobs jobs;
 	/* while libfuse works: */
 	uint64_t unique;
@@ -386,6 +387,8 @@ static void open_answer(struct fill *f, fuse_req_t req, uint64_t unique, uint64_
 	struct fuse_file_info fi = {.flags = O_RDONLY, .keep_cache = 1};
 
 	f->open_backing = fill_opens_add(&f->opens, unique, node, obj);
+	f->stats.opens++;
+	f->stats.opens_passthrough += f->open_backing != 0;
 	object_unref(f->objects, obj);
 	if (fuse_reply_open(req, &fi) < 0) /* nobody waits for it any more, or it got an error */
 		fill_opens_undo(&f->opens, node);
@@ -455,6 +458,7 @@ may_suspend static int read_run(struct job *j)
 		return r;
 	len = read_len(obj, j->off, j->len);
 	r = obj->damaged ? -EIO : 0;
+	f->stats.missed += len && !fetch_present(f->reader.fetcher, obj, j->off, len);
 	if (r == 0 && len)
 		r = fill_read(&f->reader, obj, j->off, len, &buf);
 	object_unref(f->objects, obj);
@@ -501,6 +505,7 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 		fuse_reply_err(req, EINVAL);
 		return;
 	}
+	f->stats.reads++;
 	if (read_now(f, req, node, (uint64_t)off, size))
 		return;
 	j = job_new(req, read_run, node);
@@ -748,4 +753,9 @@ may_suspend void fill_free(struct fill *f)
 bool fill_passthrough(const struct fill *f)
 {
 	return f->opens.passthrough;
+}
+
+void fill_stats(const struct fill *f, struct fill_stats *ret)
+{
+	*ret = f->stats;
 }

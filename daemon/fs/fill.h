@@ -9,6 +9,7 @@
 #define FIRSTLIGHT_FS_FILL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "image/fetch.h"
@@ -36,5 +37,11 @@ may_suspend void fill_free(struct fill *f);
 
 /* Is the session up with passthrough? For the log and doctor. */
 bool fill_passthrough(const struct fill *f);
+
+struct fill_stats {
+	uint64_t reads, missed; /* requests; those that waited for the network */
+	uint64_t opens, opens_passthrough;
+};
+void fill_stats(const struct fill *f, struct fill_stats *ret);
 
 #endif

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/event.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "image/fetch_impl.h"
@@ -76,4 +77,11 @@ may_suspend void report_failed_read(struct fetcher *f, const struct failed_read 
 		  r->obj->number, chunk, r->off, blob, ref,
 		  str_quoted(str_of(job.path), path, sizeof(path)),
 		  str_quoted(str_of(error), why, sizeof(why)));
+	event_emit("read-failed",
+		   (struct event_field[]){{"image", str_of(ref)},
+					  {"layer", str_of(blob)},
+					  {"path", str_of(job.path)},
+					  {"chunk", str_of(chunk)},
+					  {"cause", str_of(error)}},
+		   5);
 }

@@ -6,6 +6,8 @@
 #ifndef FIRSTLIGHT_NET_GRPC_H
 #define FIRSTLIGHT_NET_GRPC_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "net/conn.h"
@@ -72,6 +74,7 @@ typedef enum grpc_code grpc_handler(struct grpc_call *call, void *arg, struct er
 struct grpc_method {
 	const char *path; /* "/package.Service/Method" */
 	grpc_handler *serve;
+	bool follows; /* a stream that may last: RPC_FOLLOW_MAX_MS, not RPC_TIMEOUT_MAX_MS */
 };
 
 /* For log lines. */

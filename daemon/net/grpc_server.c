@@ -240,6 +240,8 @@ static void on_fields_end(struct h2_stream *s)
 
 	if (!acceptable(call))
 		return;
+	if (call->method->follows)
+		max = RPC_FOLLOW_MAX_MS * NS_PER_MS;
 	grpc_call_deadline(call, loop_now_ns(call->loop) +
 					 (call->timeout_ns < max ? call->timeout_ns : max));
 	r = scope_spawn(&call->conn->handlers, call_run, call, &call->task);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/log.h"
 #include "image/fetch.h"
 #include "image/layer.h"
@@ -144,6 +145,17 @@ may_suspend static int lazy_commit(struct snaps *s, struct str ref, struct str p
 
 /* --- background ------------------------------------------------------------------------------- */
 
+static void layer_event(const char *kind, const struct layer *l)
+{
+	char digest[DIGEST_TEXT_SIZE];
+
+	digest_text(&l->blob, digest);
+	event_emit(kind,
+		   (struct event_field[]){{"image", str_of(l->refs_n ? l->refs[0] : "")},
+					  {"layer", str_of(digest)}},
+		   2);
+}
+
 struct done {
 	struct snaps *s;
 	uint32_t layer;
@@ -162,6 +174,7 @@ may_suspend static int done_task(void *arg)
 		r = layers_set_complete(layers, l, &err);
 		layer_unuse(layers, l);
 		log_info("layer complete layer=%" PRIu32, d->layer);
+		layer_event("layer-complete", l);
 		runs_complete(d->s, d->layer);
 	}
 	if (r < 0)
@@ -198,6 +211,10 @@ may_suspend static void on_remove(void *arg, uint32_t layer)
 {
 	struct snaps *s = arg;
 
+	const struct layer *l = layers_get(s->options.lazy.layers, layer);
+
+	if (l)
+		layer_event("layer-removed", l);
 	if (s->options.lazy.fetcher)
 		fetch_fill_stop(s->options.lazy.fetcher, layer);
 }
@@ -294,6 +311,8 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 
 	if (!s->options.lazy.serve || !ref || !ref->value.len)
 		return -EOPNOTSUPP;
+	if (s->draining)
+		return err_set(err, -EOPNOTSUPP, "draining: no layer becomes lazy");
 	r = query_from(labels, labels_n, &q, err);
 	if (r == 0)
 		r = snap_settled(s, parent, &p, err);
@@ -309,6 +328,10 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 	if (r < 0) {
 		log_info("layer is not lazy ref=" STR_FMT " image=" STR_FMT " cause=\"%s\"",
 			 STR_ARG(ref->value), STR_ARG(q.ref), err_text(err, r));
+		event_emit("layer-ordinary",
+			   (struct event_field[]){{"image", q.ref},
+						  {"cause", str_of(err_text(err, r))}},
+			   2);
 		return r;
 	}
 	id = layer->id;
@@ -317,6 +340,7 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 	if (r == -EEXIST && layer && layer->users) {
 		log_info("layer is lazy ref=" STR_FMT " image=" STR_FMT " layer=%" PRIu32,
 			 STR_ARG(ref->value), STR_ARG(q.ref), id);
+		layer_event("layer-lazy", layer);
 		fill_layer(s, layer);
 	}
 	return r;

@@ -56,6 +56,7 @@ static int load_record(struct load *l, struct str name, struct str value)
 	if (rec.id >= l->s->next_id)
 		l->s->next_id = rec.id + 1;
 	map_put(&l->s->map, &sn->node);
+	snap_count(l->s, sn, 1);
 	return 0;
 }
 

@@ -46,7 +46,7 @@ int ref_set(struct snaps *s, struct snap *sn, const struct label *labels, size_t
 	return 0;
 }
 
-struct snap *ref_find(struct snaps *s, struct str value, const struct snap *p)
+static struct snap *find(struct snaps *s, struct str value, const struct snap *p, bool lazy)
 {
 	struct map_node *n = map_get(&s->refs, value);
 	struct snap_ref *ref = n ? container_of(n, struct snap_ref, node) : NULL;
@@ -55,8 +55,19 @@ struct snap *ref_find(struct snaps *s, struct str value, const struct snap *p)
 	     it = it->next) {
 		struct snap *sn = container_of(it, struct snap, ref_link);
 
-		if (sn->layer && sn->parent == p && sn->state == SNAP_STABLE && !sn->broken)
+		if ((sn->layer || !lazy) && sn->kind == SNAPSHOT_COMMITTED && sn->parent == p &&
+		    sn->state == SNAP_STABLE && !sn->broken)
 			return sn;
 	}
 	return NULL;
+}
+
+struct snap *ref_find(struct snaps *s, struct str value, const struct snap *p)
+{
+	return find(s, value, p, true);
+}
+
+struct snap *ref_find_any(struct snaps *s, struct str value, const struct snap *p)
+{
+	return find(s, value, p, false);
 }

@@ -300,6 +300,7 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 			run->filling = false;
 	}
 	run->state = r < 0 ? RUN_UNKNOWN : RUN_MOUNTED;
+	s->runs_n += r == 0;
 	waitq_wake_all(&s->runs_changed);
 	if (r == 0) {
 		mount_dir(s, top->id, dir);
@@ -344,6 +345,7 @@ may_suspend static int unmount_task(void *arg)
 	if (r == 0 && top && top->run) {
 		top->run->idle = false;
 		if (!top->run->users && top->run->state != RUN_WORKING) {
+			u->s->runs_n -= top->run->state == RUN_MOUNTED;
 			top->run->state = RUN_WORKING;
 			job.id = top->id;
 			top->state = SNAP_CHANGING; /* stays until we are done */

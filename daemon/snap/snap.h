@@ -84,6 +84,49 @@ may_suspend int snaps_usage(struct snaps *s, struct str key, struct tree_usage *
 /* Asks for the trash and the pool of unused directories to be emptied now; does not wait for it. */
 void snaps_cleanup(struct snaps *s);
 
+/* --- what is told of all (status.c) ----------------------------------------------------------- */
+
+struct snaps_stats {
+	uint64_t kinds[4]; /* by enum snapshot_kind */
+	uint64_t lazy;     /* of the committed ones */
+	uint64_t runs;     /* mounted metadata images */
+};
+void snaps_stats(const struct snaps *s, struct snaps_stats *ret);
+
+/* A mounted metadata image. */
+struct snaps_run {
+	struct str top;   /* snapshot */
+	uint64_t id;      /* of the mount, ROOT/m/ID */
+	unsigned users;   /* snapshots whose mounts name it */
+	uint32_t *layers; /* top first */
+	size_t layers_n;
+};
+/* At most max; all in a. How many, -ENOMEM. */
+int snaps_runs(const struct snaps *s, struct arena *a, struct snaps_run *ret, size_t max);
+
+/* One snapshot of a chain, by name. */
+struct snaps_link {
+	struct str name; /* in the caller's arena */
+	uint64_t id;
+	uint32_t layer; /* the lazy layer that it is; 0 = it has files in ROOT/snapshots/ID/fs */
+	bool has_dir;
+	bool mounted; /* top of a run that is mounted, at ROOT/m/ID */
+};
+/* From name downwards, at most max. How many; -ENOENT, -ENOMEM. */
+int snaps_chain(struct snaps *s, struct str name, struct arena *a, struct snaps_link *ret,
+		size_t max, struct err *err);
+/* A committed snapshot with that containerd.io/snapshot.ref above parent (empty: none); the name
+ * lives in a. -ENOENT, -ENOMEM. */
+int snaps_find_ref(struct snaps *s, struct str ref, struct str parent, struct arena *a,
+		   struct str *ret);
+
+/* While draining no layer becomes lazy. */
+void snaps_drain(struct snaps *s, bool on);
+bool snaps_draining(const struct snaps *s);
+
+/* Until the trash is empty: 0, or -ETIMEDOUT, -ECANCELED; ret_left: entries that are left. */
+may_suspend int snaps_empty_trash(struct snaps *s, unsigned timeout_ms, uint64_t *ret_left);
+
 /* Has the store failed in a way that a restart would heal? */
 bool snaps_want_restart(const struct snaps *s);
 size_t snaps_count(const struct snaps *s);

@@ -32,6 +32,14 @@ void snap_link(struct snaps *s, struct snap *sn, struct snap *parent)
 		parent->lower = true;
 	}
 	map_put(&s->map, &sn->node);
+	snap_count(s, sn, 1);
+}
+
+void snap_count(struct snaps *s, const struct snap *sn, int n)
+{
+	s->kinds[sn->kind & 3] += (uint64_t)(int64_t)n;
+	if (sn->layer)
+		s->lazy_n += (uint64_t)(int64_t)n;
 }
 
 void snap_free(struct snaps *s, struct snap *sn)
@@ -47,6 +55,8 @@ void snap_drop(struct snaps *s, struct snap *sn)
 	if (sn->parent)
 		sn->parent->children--;
 	map_del(&s->map, &sn->node);
+	snap_count(s, sn, -1);
+	s->runs_n -= sn->run && sn->run->state == RUN_MOUNTED;
 	snap_free(s, sn);
 	waitq_wake_all(&s->settled);
 }

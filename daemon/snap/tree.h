@@ -100,7 +100,10 @@ struct snaps {
 	struct map refs;   /* snap_ref.node */
 	int meta_fd, m_fd; /* ROOT/meta, ROOT/m; -1 without lazy layers */
 	struct waitq runs_changed;
-	struct mutex full; /* one full image at a time */
+	struct mutex full;         /* one full image at a time */
+	uint64_t kinds[4], lazy_n; /* in the map; by enum snapshot_kind */
+	uint64_t runs_n;           /* mounted */
+	bool draining;             /* no layer becomes lazy */
 };
 
 /* --- tree.c --- */
@@ -108,6 +111,7 @@ struct snaps {
 /* A new element, not in the map; NULL = no memory. */
 struct snap *snap_new(struct str name, enum snapshot_kind kind, uint64_t id);
 void snap_link(struct snaps *s, struct snap *sn, struct snap *parent);
+void snap_count(struct snaps *s, const struct snap *sn, int n); /* in the map: +1, -1 */
 /* Out of memory only. */
 void snap_free(struct snaps *s, struct snap *sn);
 /* Out of the map, away from its parent, freed. */
@@ -220,6 +224,8 @@ int ref_set(struct snaps *s, struct snap *sn, const struct label *labels, size_t
 void ref_clear(struct snaps *s, struct snap *sn);
 /* The lazy one of that reference above p; NULL. */
 struct snap *ref_find(struct snaps *s, struct str ref, const struct snap *p);
+/* Any committed one. */
+struct snap *ref_find_any(struct snaps *s, struct str ref, const struct snap *p);
 
 /* lazy.c */
 /* Labels of a layer that may be lazy? Commits it and answers -EEXIST; anything else (cause in err)

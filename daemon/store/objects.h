@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/str.h"
@@ -127,5 +128,29 @@ struct objects_usage {
 	uint64_t bytes, complete, partial;
 };
 void objects_usage(const struct objects *o, struct objects_usage *ret);
+
+/* --- checking what is on the disk (objects_verify.c) ------------------------------------------ */
+
+struct object_checked {
+	struct digest key;
+	enum {
+		OBJECT_CHECK_GOOD,
+		OBJECT_CHECK_BAD,
+		OBJECT_CHECK_UNREADABLE,
+		OBJECT_CHECK_GONE
+	} state;
+	int error;      /* -errno of an unreadable one */
+	uint64_t bytes; /* read */
+};
+
+/* Appends the keys (struct digest) of the complete objects in objects/<dir as two hex digits>. */
+may_suspend int objects_list(struct objects *o, unsigned dir, struct buf *ret_keys,
+			     struct err *err);
+/* Hashes those of list, on several threads. -EAGAIN, -ENOMEM. */
+may_suspend int objects_check(struct objects *o, struct object_checked *list, size_t n,
+			      struct err *err);
+/* Takes the file of a complete object away: the next read fetches it again. Who has it open keeps
+ * what is open. */
+may_suspend int objects_discard(struct objects *o, const struct digest *key, struct err *err);
 
 #endif

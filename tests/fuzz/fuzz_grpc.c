@@ -237,8 +237,9 @@ may_suspend static enum grpc_code serve_sleep(struct grpc_call *call, void *arg,
 	return task_sleep_ms(20) < 0 || grpc_send(call, "x", 1) < 0 ? GRPC_CANCELLED : GRPC_OK;
 }
 
-static const struct grpc_method methods[] = {
-	{"/t.T/Bidi", serve_bidi}, {"/t.T/Stream", serve_stream}, {"/t.T/Sleep", serve_sleep}};
+static const struct grpc_method methods[] = {{"/t.T/Bidi", serve_bidi, false},
+					     {"/t.T/Stream", serve_stream, false},
+					     {"/t.T/Sleep", serve_sleep, false}};
 
 may_suspend static void test_server(struct foe *foe)
 {

@@ -126,9 +126,9 @@ static may_suspend enum grpc_code serve_stat(struct grpc_call *call, void *arg, 
 }
 
 static const struct grpc_method methods[] = {
-	{"/echo.Echo/Unary", serve_unary}, {"/echo.Echo/Stream", serve_stream},
-	{"/echo.Echo/Bidi", serve_bidi},   {"/echo.Echo/Fail", serve_fail},
-	{"/echo.Echo/Sleep", serve_sleep}, {"/echo.Echo/Stat", serve_stat},
+	{"/echo.Echo/Unary", serve_unary, false}, {"/echo.Echo/Stream", serve_stream, false},
+	{"/echo.Echo/Bidi", serve_bidi, false},   {"/echo.Echo/Fail", serve_fail, false},
+	{"/echo.Echo/Sleep", serve_sleep, false}, {"/echo.Echo/Stat", serve_stat, false},
 };
 
 struct server {

@@ -179,10 +179,10 @@ static inline may_suspend enum grpc_code serve_stubborn(struct grpc_call *call, 
 }
 
 static const struct grpc_method fixture_methods[] = {
-	{"/t.T/Echo", serve_echo},         {"/t.T/Stream", serve_stream},
-	{"/t.T/Bidi", serve_bidi},         {"/t.T/Fail", serve_fail},
-	{"/t.T/Swallow", serve_swallow},   {"/t.T/Sleep", serve_sleep},
-	{"/t.T/Stubborn", serve_stubborn},
+	{"/t.T/Echo", serve_echo, false},         {"/t.T/Stream", serve_stream, false},
+	{"/t.T/Bidi", serve_bidi, false},         {"/t.T/Fail", serve_fail, false},
+	{"/t.T/Swallow", serve_swallow, false},   {"/t.T/Sleep", serve_sleep, false},
+	{"/t.T/Stubborn", serve_stubborn, false},
 };
 
 static inline may_suspend int fixture_accept(void *arg)
