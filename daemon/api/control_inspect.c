@@ -121,7 +121,7 @@ may_suspend static int mounts_out(struct request *q, const struct snap_info *inf
 may_suspend static int snapshot_out(struct request *q, struct str key, Flc__InspectResponse *o)
 {
 	struct snaps_link *links = arena_alloc(&q->arena, CONTROL_LAYERS_MAX * sizeof(*links));
-	struct tree_usage usage;
+	struct tree_usage usage = {0};
 	struct snap_info info;
 	int n, r = snaps_stat(q->svc->snaps, key, &q->arena, &info, q->err);
 

@@ -575,6 +575,79 @@ static void test_records(void **state)
 			 -ENOTSUP);
 }
 
+/* Changes one byte of the file, whatever its mode. */
+static void spoil(const struct object_entry *e)
+{
+	char path[OBJECT_PATH_SIZE], full[128], c;
+	int fd;
+
+	object_path(&e->key, path);
+	snprintf(full, sizeof(full), "objects/%s", path);
+	fd = openat(root_fd, full, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, 10), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, 10), 1);
+	close(fd);
+}
+
+static unsigned check_state(struct objects *o, const struct object_entry *e)
+{
+	struct object_checked c = {.key = e->key};
+
+	assert_int_equal(objects_check(o, &c, 1, NULL), 0);
+	return c.state;
+}
+
+static int checking(void *arg)
+{
+	struct objects *o = open_store(1, 0);
+	struct object_entry e[2];
+	auto_buf struct buf keys = BUF_INIT;
+	struct object *obj;
+	static struct blob one, several;
+
+	(void)arg;
+	blob_make(&one, 1, 1000);
+	blob_make(&several, 2, 2 * CHUNK + 5);
+	e[0] = entry_for(&one, 0, CHUNK);
+	e[1] = entry_for(&several, 1, CHUNK);
+	assert_int_equal(objects_add(o, 1, e, 2, NULL), 0);
+	assert_int_equal(check_state(o, &e[0]), OBJECT_CHECK_GONE);
+	fill(o, &e[0], &one);
+	fill(o, &e[1], &several);
+	for (unsigned i = 0; i < 256; i++)
+		assert_int_equal(objects_list(o, i, &keys, NULL), 0);
+	assert_int_equal(keys.len, 3 * sizeof(struct digest)); /* one has two names */
+	assert_int_equal(check_state(o, &e[0]), OBJECT_CHECK_GOOD);
+	assert_int_equal(check_state(o, &e[1]), OBJECT_CHECK_GOOD);
+	spoil(&e[0]);
+	spoil(&e[1]);
+	assert_int_equal(check_state(o, &e[0]), OBJECT_CHECK_BAD);
+	assert_int_equal(check_state(o, &e[1]), OBJECT_CHECK_BAD);
+	obj = get(o, &e[0]); /* in use: it goes all the same */
+	for (size_t i = 0; i < keys.len / sizeof(struct digest); i++)
+		assert_int_equal(objects_discard(o, &((struct digest *)(void *)keys.data)[i], NULL),
+				 0);
+	assert_true(obj->gone);
+	object_unref(o, obj);
+	assert_int_equal(check_state(o, &e[0]), OBJECT_CHECK_GONE);
+	fill(o, &e[0], &one); /* and comes again */
+	fill(o, &e[1], &several);
+	check_bytes(&e[0], &one);
+	check_bytes(&e[1], &several);
+	assert_int_equal(check_state(o, &e[0]), OBJECT_CHECK_GOOD);
+	assert_int_equal(check_state(o, &e[1]), OBJECT_CHECK_GOOD);
+	close_store(o);
+	return 0;
+}
+
+static void test_checking(void **state)
+{
+	(void)state;
+	with_disk(checking);
+}
+
 static void test_presence(void **state)
 {
 	char head[PRESENCE_HEAD], bits[2] = {0x41, 3};
@@ -609,6 +682,7 @@ int main(void)
 		cmocka_unit_test(test_failing),
 		cmocka_unit_test(test_records),
 		cmocka_unit_test(test_presence),
+		cmocka_unit_test(test_checking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
