@@ -75,6 +75,7 @@ struct daemon {
 	struct grpc_server *server;
 	struct scope scope;
 	struct waitq stop;
+	char plain_file[4096 + 16]; /* ROOT/plain-http */
 	bool stopping;
 	uint64_t boot;
 	int exit_code;
@@ -383,13 +384,15 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 	const struct registry_options registry = {.hosts_dirs = d->config->registry.hosts_dirs,
 						  .docker_config =
 							  d->config->registry.docker_config,
-						  .user_agent = "firstlight/" FIRSTLIGHT_VERSION};
+						  .user_agent = "firstlight/" FIRSTLIGHT_VERSION,
+						  .plain_file = d->plain_file};
 	const struct fill_options fill = {.fuse_fd = d->fds->fuse_fd,
 					  .state_fd = d->fds->fill_state_fd,
 					  .root_fd = l->root_fd,
 					  .passthrough = d->config->lazy.passthrough};
 	int r = http_new(d->loop, &l->http, err);
 
+	snprintf(d->plain_file, sizeof(d->plain_file), "%s/plain-http", d->config->root);
 	if (r == 0)
 		r = registry_new(d->loop, l->http, l->threads, &registry, &l->registry, err);
 	if (r == 0)

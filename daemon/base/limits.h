@@ -42,6 +42,17 @@
 #define RPC_FOLLOW_MAX_MS       86400000ull /* the same for streams of progress and events */
 #define DRAIN_TIMEOUT_MS        10000       /* SIGTERM: running RPCs may take so long */
 
+/* containerd, as its client */
+#define CONTAINERD_DIAL_MS        5000
+#define CONTAINERD_TIMEOUT_MS     30000   /* one call */
+#define CONTAINERD_APPLY_MS       1800000 /* unpacking one layer */
+#define CONTAINERD_INGEST_MS      3600000 /* one layer's bytes, waiting for other writers included */
+#define CONTAINERD_LOCKED_MS      16 /* somebody else writes it: tried again after, doubled to */
+#define CONTAINERD_LOCKED_MAX_MS  2000
+#define CONTAINERD_WRITE_MAX      MiB(1)  /* bytes of one message; its limit is 16 MiB */
+#define CONTAINERD_MESSAGE_MEMORY MiB(64) /* one decoded answer; its limit is 16 MiB on the wire   \
+					   */
+
 /* the control service */
 #define CONTROL_EVENTS_QUEUE   256 /* events that wait for one follower; more are counted as lost */
 #define CONTROL_FOLLOWERS_MAX  16  /* of events */
@@ -133,6 +144,9 @@
 #define REGISTRY_BACKGROUND_MAX      3        /* of them for the background */
 #define REGISTRY_TRIES               5
 #define REGISTRY_REDIRECTS_MAX       10
+#define REGISTRY_PLAIN_MAX           1000 /* hosts that are noted to speak plain HTTP */
+#define REGISTRY_PLAIN_BYTES_MAX     KiB(256)
+#define REGISTRY_LOGINS_MAX          64 /* hosts whose credentials a pull has brought */
 #define REGISTRY_HOSTS_MAX           32 /* mirrors of one namespace */
 #define REGISTRY_REQUEST_TIMEOUT_MS  60000
 #define REGISTRY_RETRY_AFTER_MAX_MS  30000

@@ -24,6 +24,8 @@ struct auth {
 	struct auth_options options;
 	struct map tokens;  /* token.node */
 	struct list recent; /* token.link; the longest unused first */
+	struct list logins; /* login.link */
+	size_t logins_n;
 };
 
 struct token {
@@ -54,6 +56,7 @@ int auth_new(struct loop *loop, struct http *http, struct work *threads,
 	a->threads = threads;
 	a->options = *options;
 	list_init(&a->recent);
+	list_init(&a->logins);
 	*ret = a;
 	return 0;
 }
@@ -73,16 +76,6 @@ static void token_free(struct auth *a, struct token *t)
 	secret_free(&t->value);
 	free(t->scope);
 	free(t);
-}
-
-void auth_free(struct auth *a)
-{
-	if (!a)
-		return;
-	while (!list_empty(&a->recent))
-		token_free(a, container_of(a->recent.next, struct token, link));
-	map_fini(&a->tokens);
-	free(a);
 }
 
 static void make_room(struct auth *a)
@@ -145,6 +138,106 @@ void auth_done(struct auth_use *u)
 
 /* --- credentials ----------------------------------------------------------------------------- */
 
+/* Those that a pull has brought. */
+struct login {
+	struct list link; /* auth.logins, the oldest first */
+	char *user, *secret;
+	char ns[];
+};
+
+static void login_free(struct login *l)
+{
+	list_del(&l->link);
+	secret_free(&l->secret);
+	free(l->user);
+	free(l);
+}
+
+static struct login *login_find(struct auth *a, const char *ns)
+{
+	for (struct list *it = a->logins.next; it != &a->logins; it = it->next) {
+		struct login *l = container_of(it, struct login, link);
+
+		if (strcmp(l->ns, ns) == 0)
+			return l;
+	}
+	return NULL;
+}
+
+/* Tokens of the namespace were got with other credentials. */
+static void tokens_forget(struct auth *a, const char *ns)
+{
+	struct list *it, *tmp;
+
+	list_for_each_safe (it, tmp, &a->recent) {
+		struct token *t = container_of(it, struct token, link);
+		const char *of = strchr(t->key, ' ');
+
+		if (of && strncmp(of + 1, ns, strlen(ns)) == 0 && of[1 + strlen(ns)] == ' ')
+			secret_free(&t->value);
+	}
+}
+
+int auth_login(struct auth *a, const char *ns, struct str user, struct str secret, struct err *err)
+{
+	struct login *old = login_find(a, ns), *l;
+
+	if (old && str_eq(str_of(old->user), user) && str_eq(str_of(old->secret), secret))
+		return 0;
+	l = calloc(1, sizeof(*l) + strlen(ns) + 1);
+	if (!l)
+		return err_set(err, -ENOMEM, "out of memory");
+	list_init(&l->link);
+	memcpy(l->ns, ns, strlen(ns));
+	l->user = strndup(user.len ? user.p : "", user.len);
+	l->secret = strndup(secret.len ? secret.p : "", secret.len);
+	if (!l->user || !l->secret) {
+		login_free(l);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	if (old)
+		login_free(old);
+	else if (a->logins_n >= REGISTRY_LOGINS_MAX)
+		login_free(container_of(a->logins.next, struct login, link));
+	else
+		a->logins_n++;
+	list_push(&a->logins, &l->link);
+	tokens_forget(a, ns);
+	return 0;
+}
+
+void auth_free(struct auth *a)
+{
+	if (!a)
+		return;
+	while (!list_empty(&a->recent))
+		token_free(a, container_of(a->recent.next, struct token, link));
+	while (!list_empty(&a->logins))
+		login_free(container_of(a->logins.next, struct login, link));
+	map_fini(&a->tokens);
+	free(a);
+}
+
+/* Is it the namespace's own host that asks? */
+static bool own_host(const struct auth_use *u)
+{
+	if (strcmp(u->ns, "docker.io") == 0)
+		return strcmp(u->peer->authority, "registry-1.docker.io") == 0;
+	return strcmp(u->peer->authority, u->ns) == 0;
+}
+
+/* true: a has a copy. */
+static bool login_creds(struct auth_use *u, struct arena *a, struct creds *ret)
+{
+	struct login *l = own_host(u) ? login_find(u->auth, u->ns) : NULL;
+
+	if (!l)
+		return false;
+	*ret = (struct creds){.user = str_of(arena_strndup(a, l->user, strlen(l->user))),
+			      .secret = str_of(arena_strndup(a, l->secret, strlen(l->secret)))};
+	return ret->user.p && ret->secret.p;
+}
+
 struct creds_job {
 	const char *file, *host;
 	struct arena *arena;
@@ -164,8 +257,11 @@ static may_suspend int find_creds(struct auth_use *u, struct arena *a, struct cr
 {
 	struct creds_job j = {
 		u->auth->options.docker_config, u->peer->authority, a, {.user = {0}}, ERR_INIT};
-	int r = work_run(u->auth->threads, find_job, &j);
+	int r;
 
+	if (login_creds(u, a, ret))
+		return 0;
+	r = work_run(u->auth->threads, find_job, &j);
 	if (r < 0)
 		return err_set(err, r, "credentials: %s", err_text(&j.err, r));
 	*ret = j.creds;

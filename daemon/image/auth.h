@@ -25,6 +25,10 @@ int auth_new(struct loop *loop, struct http *http, struct work *threads,
 	     const struct auth_options *options, struct auth **ret, struct err *err) must_check;
 void auth_free(struct auth *a);
 
+/* Credentials for a namespace ("docker.io", "host:5000"), before docker's config; for its own host
+ * only. In memory, REGISTRY_LOGINS_MAX of them, the oldest goes. -ENOMEM. */
+int auth_login(struct auth *a, const char *ns, struct str user, struct str secret, struct err *err);
+
 /* One request to one host. */
 struct auth_use {
 	struct auth *auth;

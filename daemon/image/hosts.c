@@ -353,3 +353,11 @@ int hosts_parse(struct str text, const char *ns, struct hosts **ret, struct err 
 	*ret = hs;
 	return 0;
 }
+
+void hosts_make_plain(struct hosts *h)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		if (!h->list[i].ns)
+			h->list[i].https = h->list[i].fallback = false;
+	}
+}

@@ -41,6 +41,9 @@ struct hosts {
 int hosts_load(const char *dirs, const char *ns, struct hosts **ret, struct err *err);
 void hosts_free(struct hosts *h);
 
+/* The namespace's own host speaks plain HTTP. */
+void hosts_make_plain(struct hosts *h);
+
 /* A hosts.toml without its files, for tests: certificates are not read. */
 int hosts_parse(struct str text, const char *ns, struct hosts **ret, struct err *err);
 

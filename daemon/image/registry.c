@@ -13,6 +13,7 @@
 #include "image/blob.h"
 #include "image/budget.h"
 #include "image/exchange.h"
+#include "image/plain.h"
 #include "image/ref.h"
 #include "loop/loop.h"
 #include "loop/sync.h"
@@ -28,7 +29,7 @@
 
 struct registry {
 	struct work *threads;
-	char *hosts_dirs, *docker_config, *user_agent;
+	char *hosts_dirs, *docker_config, *user_agent, *plain_file;
 	struct budget budget;
 	struct exchanger ex;
 	struct map spaces; /* space.node */
@@ -97,7 +98,7 @@ static struct space *space_get(struct registry *r, const char *name)
 }
 
 struct load_job {
-	const char *dirs, *ns;
+	const char *dirs, *ns, *plain_file;
 	struct hosts *hosts;
 	struct err err;
 };
@@ -106,7 +107,11 @@ static int load_job(void *arg)
 {
 	struct load_job *j = arg;
 
-	return hosts_load(j->dirs, j->ns, &j->hosts, &j->err);
+	int r = hosts_load(j->dirs, j->ns, &j->hosts, &j->err);
+
+	if (r == 0 && plain_has(j->plain_file, j->ns) == 1)
+		hosts_make_plain(j->hosts);
+	return r;
 }
 
 /* Only those that one may pull from. */
@@ -123,8 +128,9 @@ static void keep_pull(struct hosts *h)
 
 static may_suspend int load(struct registry *r, struct space *s, struct err *err)
 {
-	struct load_job j = {r->hosts_dirs, s->name, NULL, ERR_INIT};
-	int e = r->hosts_dirs ? work_run(r->threads, load_job, &j) : load_job(&j);
+	struct load_job j = {r->hosts_dirs, s->name, r->plain_file, NULL, ERR_INIT};
+	bool reads = r->hosts_dirs || r->plain_file;
+	int e = reads ? work_run(r->threads, load_job, &j) : load_job(&j);
 
 	if (e < 0)
 		return err_set(err, e, "%s", err_text(&j.err, e));
@@ -175,7 +181,7 @@ struct pull {
 	const bool *urgent;
 	bool large; /* the background waits */
 	uint32_t skip_hosts;
-	char what[32 + DIGEST_TEXT_SIZE];
+	char what[160];            /* a tag has 128 characters at most */
 	uint64_t size;             /* bytes that are expected */
 	struct arena names, arena; /* the ref's; one try's */
 	/* Fills in the rest of an exchange and judges its answer. */
@@ -353,14 +359,35 @@ static void pull_fini(struct pull *p)
 
 struct manifest {
 	struct buf body;
-	const struct digest *digest;
+	const struct digest *digest; /* NULL: what it is says which one */
+	struct digest is;
+	struct str claimed; /* by the host; of the last head */
+	struct str type;
+	struct arena *arena; /* of the words above; NULL = they are not wanted */
 };
+
+static int manifest_words(struct manifest *m, const struct http_head *head)
+{
+	struct str claimed = http_header(head, "docker-content-digest");
+	struct str type = http_header(head, "content-type");
+
+	if (!m->arena)
+		return 0;
+	m->claimed = (struct str){arena_strndup(m->arena, claimed.p, claimed.len), claimed.len};
+	m->type = (struct str){
+		arena_strndup(m->arena, type.p, strcspn(type.len ? type.p : "", "; ")), type.len};
+	if (m->type.p)
+		m->type.len = strlen(m->type.p);
+	return m->claimed.p && m->type.p ? 0 : -ENOMEM;
+}
 
 static int manifest_head(void *arg, const struct http_head *head)
 {
 	uint64_t n;
+	int r = manifest_words(arg, head);
 
-	(void)arg;
+	if (r < 0)
+		return r;
 	if (head->status != 200)
 		return -EPROTO;
 	return str_u64(http_header(head, "content-length"), &n) == 0 && n > MANIFEST_MAX ? -EFBIG
@@ -391,6 +418,7 @@ static may_suspend int manifest_attempt(struct pull *p, struct exchange *x, stru
 {
 	struct manifest *m = p->arg;
 	struct hash_job j = {.body = &m->body};
+	struct digest claimed;
 	int e;
 
 	m->body.len = 0;
@@ -407,7 +435,11 @@ static may_suspend int manifest_attempt(struct pull *p, struct exchange *x, stru
 	e = m->body.len > KiB(64) ? work_run(p->r->threads, hash_job, &j) : hash_job(&j);
 	if (e < 0)
 		return err_set(err, e, "too much work");
-	if (!digest_eq(&j.digest, m->digest))
+	m->is = j.digest;
+	if (!m->digest && (!m->claimed.len || digest_parse(m->claimed, &claimed) < 0 ||
+			   digest_eq(&claimed, &m->is)))
+		return 0;
+	if (!m->digest || !digest_eq(&j.digest, m->digest))
 		return err_set(err, -EBADMSG, "%s: the manifest is not the one of its digest",
 			       x->host->authority);
 	return 0;
@@ -431,6 +463,88 @@ int registry_manifest(struct registry *r, struct str ref, const struct digest *d
 	}
 	*ret_body = m.body;
 	return 0;
+}
+
+int registry_resolve(struct registry *r, struct str ref, struct arena *a, struct buf *ret_body,
+		     struct digest *ret_digest, struct str *ret_type, struct err *err)
+{
+	struct manifest m = {.arena = a};
+	struct digest digest = {{0}};
+	auto_arena struct arena names;
+	struct ref parts;
+	struct pull p;
+	int e;
+
+	arena_init(&names, KiB(16));
+	e = ref_parse(ref, &names, &parts, err);
+	if (e < 0)
+		return e;
+	if (parts.digest.len && digest_parse(parts.digest, &digest) < 0)
+		return err_set(err, -EINVAL, "digests are sha256 here: " STR_FMT,
+			       STR_ARG(parts.digest));
+	pull_init(&p, r, FETCH_DEMAND, "manifests", &digest);
+	if (parts.digest.len)
+		m.digest = &digest;
+	else
+		snprintf(p.what, sizeof(p.what), "manifests/" STR_FMT, STR_ARG(parts.tag));
+	p.attempt = manifest_attempt;
+	p.arg = &m;
+	e = pull_run(&p, ref, err);
+	pull_fini(&p);
+	if (e < 0) {
+		buf_fini(&m.body);
+		return e;
+	}
+	*ret_body = m.body;
+	*ret_digest = m.is;
+	*ret_type = m.type;
+	return 0;
+}
+
+/* --- what pulls tell of hosts ---------------------------------------------------------------- */
+
+struct plain_job {
+	const char *file, *host;
+	struct err *err;
+};
+
+static int plain_job(void *arg)
+{
+	struct plain_job *j = arg;
+
+	return plain_add(j->file, j->host, j->err);
+}
+
+int registry_plain(struct registry *r, struct str ref, struct err *err)
+{
+	auto_arena struct arena names;
+	struct map_node *n;
+	struct ref parts;
+	int e;
+
+	arena_init(&names, KiB(16));
+	e = ref_parse(ref, &names, &parts, err);
+	if (e == 0 && !r->plain_file)
+		e = err_set(err, -EOPNOTSUPP, "there is no place to note it");
+	if (e == 0)
+		e = work_run(r->threads, plain_job,
+			     &(struct plain_job){r->plain_file, parts.host, err});
+	n = e == 1 ? map_get(&r->spaces, str_of(parts.host)) : NULL;
+	if (n) /* read again before the next request */
+		container_of(n, struct space, node)->due_ns = 0;
+	return e < 0 ? e : 0;
+}
+
+int registry_login(struct registry *r, struct str ref, struct str user, struct str secret,
+		   struct err *err)
+{
+	auto_arena struct arena names;
+	struct ref parts;
+	int e;
+
+	arena_init(&names, KiB(16));
+	e = ref_parse(ref, &names, &parts, err);
+	return e < 0 ? e : auth_login(r->ex.auth, parts.host, user, secret, err);
 }
 
 /* --- blobs ----------------------------------------------------------------------------------- */
@@ -535,7 +649,7 @@ static int start(struct registry *r, struct loop *loop, struct http *http,
 {
 	struct auth_options ao;
 
-	if (copy(&r->hosts_dirs, o->hosts_dirs) < 0 ||
+	if (copy(&r->hosts_dirs, o->hosts_dirs) < 0 || copy(&r->plain_file, o->plain_file) < 0 ||
 	    copy(&r->docker_config, o->docker_config) < 0)
 		return -ENOMEM;
 	if (asprintf(&r->user_agent, "User-Agent: %s",
@@ -567,6 +681,7 @@ static void destroy(struct registry *r)
 	if (r->ex.peers.map.slots)
 		peers_fini(&r->ex.peers);
 	free(r->hosts_dirs);
+	free(r->plain_file);
 	free(r->docker_config);
 	free(r->user_agent);
 	free(r);

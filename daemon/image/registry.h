@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
@@ -26,6 +27,7 @@ struct registry_options {
 	const char *hosts_dirs;
 	const char *docker_config; /* config.json; NULL = $DOCKER_CONFIG, then $HOME/.docker */
 	const char *user_agent;
+	const char *plain_file; /* hosts that speak plain HTTP, a line each; NULL = none */
 };
 
 /* options and its strings stay the caller's. threads: for files and for credential helpers. */
@@ -48,6 +50,23 @@ enum fetch_class { FETCH_DEMAND, FETCH_PREDICTED, FETCH_BACKGROUND, FETCH_CLASSE
  */
 may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
 				  enum fetch_class class, struct buf *ret_body, struct err *err);
+
+/*
+ * The manifest or index of a reference: by its digest if it has one, else by its tag; then the
+ * body's own digest is what the tag means. ret_type: its media type, as the host says (empty if it
+ * does not), NUL behind, in a. Errors as registry_manifest().
+ */
+may_suspend int registry_resolve(struct registry *r, struct str ref, struct arena *a,
+				 struct buf *ret_body, struct digest *ret_digest,
+				 struct str *ret_type, struct err *err);
+
+/* The host of a reference speaks plain HTTP: noted in plain_file, so that it is so after a restart
+ * too. -EINVAL, -ENOSPC (REGISTRY_PLAIN_MAX), -EIO. */
+may_suspend int registry_plain(struct registry *r, struct str ref, struct err *err);
+/* Credentials for the host of a reference, in memory: they go to no mirror, and after a restart
+ * docker's config counts again. -EINVAL, -ENOMEM. */
+int registry_login(struct registry *r, struct str ref, struct str user, struct str secret,
+		   struct err *err);
 
 /* A part of a blob. */
 struct blob_request {

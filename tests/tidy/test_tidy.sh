@@ -10,13 +10,14 @@ say() { echo "$*"; bad=1; }
 declare -A may=(
 	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store"
 	[image]="base loop net store image" [fs]="base loop net store image fs"
-	[snap]="base loop net store image fs snap" [api]="base loop net store image fs snap api"
+	[snap]="base loop net store image fs snap" [operator]="base loop net store image fs snap operator"
+	[api]="base loop net store image fs snap operator api"
 )
 for f in daemon/*/*.[ch]; do
 	dir=$(basename "$(dirname "$f")")
 	while read -r inc; do
 		to=${inc%%/*}
-		[ "$to" = proto ] && { [ "$dir" = api ] || say "$f: messages belong to api/"; continue; }
+		[ "$to" = proto ] && { [[ $dir = api || $dir = operator ]] || say "$f: messages belong to api/ and operator/"; continue; }
 		case "$inc" in */*) ;; *) continue ;; esac
 		[[ " ${may[$dir]:-} " = *" $to "* ]] || say "$f: includes $inc, against the include arrow"
 	done < <(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f")
