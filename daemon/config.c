@@ -19,6 +19,7 @@
 
 #define ROOT_DEFAULT        "/var/lib/firstlight"
 #define STATE_DEFAULT       "/run/firstlight"
+#define CONTAINERD_DEFAULT  "/run/containerd/containerd.sock"
 #define ADDRESS_NAME        "firstlight.sock"
 #define CONFIG_FILE_DEFAULT "/etc/firstlight/config.toml"
 
@@ -52,17 +53,30 @@ static const struct setting settings[] = {
 	{"lazy", "passthrough", SETTING_BOOL, offsetof(struct config, lazy.passthrough)},
 	{"lazy", "erofs_file", SETTING_BOOL, offsetof(struct config, lazy.erofs_file)},
 	{"lazy", "store_max", SETTING_BYTES, offsetof(struct config, lazy.store_max)},
+	{"containerd", "address", SETTING_PATH_SOCKET, offsetof(struct config, containerd.address)},
+	{"containerd", "snapshotter", SETTING_TEXT,
+	 offsetof(struct config, containerd.snapshotter)},
 	{"registry", "hosts_dirs", SETTING_TEXT, offsetof(struct config, registry.hosts_dirs)},
 	{"registry", "docker_config", SETTING_TEXT,
 	 offsetof(struct config, registry.docker_config)},
 };
 
-enum { FLAG_ROOT = 1, FLAG_STATE, FLAG_ADDRESS, FLAG_CONFIG, FLAG_LEVEL, FLAG_VERSION, FLAG_HELP };
+enum {
+	FLAG_ROOT = 1,
+	FLAG_STATE,
+	FLAG_ADDRESS,
+	FLAG_CONTAINERD,
+	FLAG_CONFIG,
+	FLAG_LEVEL,
+	FLAG_VERSION,
+	FLAG_HELP
+};
 
 static const struct option flags[] = {
 	{"root", required_argument, NULL, FLAG_ROOT},
 	{"state", required_argument, NULL, FLAG_STATE},
 	{"address", required_argument, NULL, FLAG_ADDRESS},
+	{"containerd", required_argument, NULL, FLAG_CONTAINERD},
 	{"config", required_argument, NULL, FLAG_CONFIG},
 	{"log-level", required_argument, NULL, FLAG_LEVEL},
 	{"version", no_argument, NULL, FLAG_VERSION},
@@ -76,6 +90,7 @@ static const char usage[] =
 	"  --root DIR         content and snapshots (" ROOT_DEFAULT ")\n"
 	"  --state DIR        sockets and mounts, gone after a boot (" STATE_DEFAULT ")\n"
 	"  --address SOCKET   where containerd connects (<state>/" ADDRESS_NAME ")\n"
+	"  --containerd SOCKET  containerd itself (" CONTAINERD_DEFAULT ")\n"
 	"  --config FILE      settings (" CONFIG_FILE_DEFAULT ", which may be missing)\n"
 	"  --log-level LEVEL  error, warn, info or debug (info)\n"
 	"  --version          print the version\n"
@@ -96,6 +111,8 @@ void config_init(struct config *c)
 	c->config_file = strdup(CONFIG_FILE_DEFAULT);
 	c->root = strdup(ROOT_DEFAULT);
 	c->state = strdup(STATE_DEFAULT);
+	c->containerd.address = strdup(CONTAINERD_DEFAULT);
+	c->containerd.snapshotter = strdup("firstlight");
 }
 
 void config_fini(struct config *c)
@@ -104,6 +121,8 @@ void config_fini(struct config *c)
 	free(c->root);
 	free(c->state);
 	free(c->address);
+	free(c->containerd.address);
+	free(c->containerd.snapshotter);
 	free(c->registry.hosts_dirs);
 	free(c->registry.docker_config);
 	*c = (struct config){0};
@@ -290,6 +309,9 @@ static int set_flag(struct config *c, int flag, const char *value, struct err *e
 		return set_path(&c->root, s, mount_path_fault(s), "--root", err);
 	case FLAG_STATE:
 		return set_path(&c->state, s, mount_path_fault(s), "--state", err);
+	case FLAG_CONTAINERD:
+		return set_path(&c->containerd.address, s, socket_path_fault(s), "--containerd",
+				err);
 	case FLAG_ADDRESS:
 		return set_path(&c->address, s, socket_path_fault(s), "--address", err);
 	case FLAG_CONFIG:
@@ -337,7 +359,8 @@ static int settle_address(struct config *c, struct err *err)
 	auto_free char *address = NULL;
 	struct str s;
 
-	if (!c->root || !c->state || !c->config_file)
+	if (!c->root || !c->state || !c->config_file || !c->containerd.address ||
+	    !c->containerd.snapshotter)
 		return err_set(err, -ENOMEM, "no memory");
 	if (c->address)
 		return 0;

@@ -32,6 +32,10 @@ struct config {
 		uint64_t store_max; /* bytes on disk of file contents; 0 = no cap */
 	} lazy;
 	struct {
+		char *address;     /* of containerd itself, for pulls */
+		char *snapshotter; /* our name there */
+	} containerd;
+	struct {
 		char *hosts_dirs; /* containerd's config_path: directories of hosts.toml trees, ':'
 				   */
 		char *docker_config; /* NULL: $DOCKER_CONFIG/config.json, $HOME/.docker/config.json

@@ -37,6 +37,7 @@
 #include "loop/scope.h"
 #include "net/grpc.h"
 #include "net/http.h"
+#include "operator/operator.h"
 #include "snap/snap.h"
 #include "store/kv.h"
 #include "store/meta.h"
@@ -70,6 +71,7 @@ struct daemon {
 	struct meta *meta;
 	struct lazy lazy;
 	struct snaps *snaps;
+	struct operator* operator;
 	struct services services;
 	struct grpc_method *methods;
 	struct grpc_server *server;
@@ -260,11 +262,13 @@ static void services_init(struct daemon *d)
 		.registry = l->registry,
 		.fetcher = l->fetcher,
 		.fill = l->fill,
+		.operator= d->operator,
 		.threads = l->threads,
 		.features = &d->features,
 		.root = d->config->root,
 		.state = d->config->state,
 		.address = d->config->address,
+		.containerd_address = d->config->containerd.address,
 		.store_max = d->config->lazy.store_max,
 		.lazy_off = d->lazy_off,
 		.start_ns = loop_now_ns(d->loop),
@@ -279,6 +283,18 @@ static int serve_calls(struct daemon *d, struct err *err)
 	const struct grpc_method *snapshots = snapshots_methods(&n);
 	const struct grpc_method *control = control_methods(&m);
 
+	const struct operator_options o = {.address = d->config->containerd.address,
+					   .snapshotter = d->config->containerd.snapshotter,
+					   .snaps = d->snaps,
+					   .layers = d->lazy.layers,
+					   .objects = d->lazy.objects,
+					   .registry = d->lazy.registry,
+					   .resolver = d->lazy.resolver,
+					   .threads = d->lazy.threads};
+	int r = operator_new(d->loop, &o, &d->operator, err);
+
+	if (r < 0)
+		return r;
 	services_init(d);
 	control_events_start();
 	d->methods = calloc(n + m, sizeof(*d->methods));
@@ -468,6 +484,7 @@ may_suspend static int worker_main(void *arg)
 	if (d->server)
 		grpc_server_drain(d->server, DRAIN_TIMEOUT_MS);
 	grpc_server_free(d->server);
+	operator_free(d->operator);
 	free(d->methods);
 	lazy_stop(&d->lazy);
 	snaps_free(d->snaps);

@@ -16,6 +16,7 @@
 #include "image/registry.h"
 #include "loop/loop.h"
 #include "loop/work.h"
+#include "operator/operator.h"
 #include "proto/control.pb-c.h"
 #include "store/objects.h"
 
@@ -233,6 +234,7 @@ may_suspend static enum grpc_code serve_status(struct grpc_call *call, void *arg
 	o.disk_size = look.disk_size;
 	status_snapshots(q.svc, &o);
 	status_store(q.svc, &o);
+	o.pulls = operator_pulls(q.svc->operator);
 	if (q.svc->fill) {
 		status_fetch(q.svc, &o);
 		status_queues(q.svc, &queues, &o);
@@ -247,6 +249,7 @@ const struct grpc_method *control_methods(size_t *ret_n)
 	static const struct grpc_method methods[] = {
 		{CONTROL_SERVICE "Version", serve_version, false},
 		{CONTROL_SERVICE "Status", serve_status, false},
+		{CONTROL_SERVICE "Pull", control_pull, true},
 		{CONTROL_SERVICE "Mounts", control_mounts, false},
 		{CONTROL_SERVICE "Inspect", control_inspect, false},
 		{CONTROL_SERVICE "Events", control_events, true},

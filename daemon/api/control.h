@@ -26,6 +26,7 @@ void control_events_start(void);
 /* "control call=Verify pid=1 uid=0": of a call that changes something. */
 void control_log(struct grpc_call *call);
 
+may_suspend enum grpc_code control_pull(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_events(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_inspect(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_mounts(struct grpc_call *call, void *arg, struct err *err);

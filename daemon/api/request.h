@@ -15,6 +15,7 @@ struct fetcher;
 struct fill;
 struct layers;
 struct objects;
+struct operator;
 struct registry;
 
 /* What the handlers serve; all stay main's. */
@@ -26,6 +27,7 @@ struct services {
 	struct registry *registry; /* this and the next two: NULL without lazy layers */
 	struct fetcher *fetcher;
 	struct fill *fill;
+	struct operator* operator;
 	struct work *threads;
 	const struct mount_features *features;
 	uint64_t store_max;

@@ -43,15 +43,27 @@
 #define DRAIN_TIMEOUT_MS        10000       /* SIGTERM: running RPCs may take so long */
 
 /* containerd, as its client */
-#define CONTAINERD_DIAL_MS        5000
-#define CONTAINERD_TIMEOUT_MS     30000   /* one call */
-#define CONTAINERD_APPLY_MS       1800000 /* unpacking one layer */
-#define CONTAINERD_INGEST_MS      3600000 /* one layer's bytes, waiting for other writers included */
-#define CONTAINERD_LOCKED_MS      16 /* somebody else writes it: tried again after, doubled to */
-#define CONTAINERD_LOCKED_MAX_MS  2000
-#define CONTAINERD_WRITE_MAX      MiB(1)  /* bytes of one message; its limit is 16 MiB */
-#define CONTAINERD_MESSAGE_MEMORY MiB(64) /* one decoded answer; its limit is 16 MiB on the wire   \
-					   */
+#define CONTAINERD_DIAL_MS       5000
+#define CONTAINERD_TIMEOUT_MS    30000   /* one call */
+#define CONTAINERD_APPLY_MS      1800000 /* unpacking one layer */
+#define CONTAINERD_INGEST_MS     3600000 /* one layer's bytes, waiting for other writers included */
+#define CONTAINERD_LOCKED_MS     16 /* somebody else writes it: tried again after, doubled to */
+#define CONTAINERD_LOCKED_MAX_MS 2000
+#define CONTAINERD_WRITE_MAX     MiB(1) /* bytes of one message; its limit is 16 MiB */
+#define CONTAINERD_MESSAGE_MEMORY                                                                  \
+	MiB(64) /* one decoded answer; its limit is 16 MiB on the wire                             \
+		 */
+
+#define CONTAINERD_PREPARE_MS 90000 /* comes back to us and may look for an index */
+
+/* pulls */
+#define PULLS_MAX      64     /* at a time */
+#define PULL_LEASE_S   86400  /* what an interrupted one has brought stays so long */
+#define PULL_LOCAL_MS  1000   /* between two looks at what is local */
+#define PULL_BLOBS_MAX 3      /* layers that are downloaded at a time, to be unpacked */
+#define PULL_PIECE     MiB(4) /* one request of such a layer */
+#define PULL_PIECES    2      /* of one layer in memory */
+#define PULL_PREPARES  3      /* containerd may forget a snapshot between two calls */
 
 /* the control service */
 #define CONTROL_EVENTS_QUEUE   256 /* events that wait for one follower; more are counted as lost */

@@ -327,6 +327,17 @@ struct layer *layers_find(struct layers *ls, const struct digest *blob, const st
 	return n ? container_of(n, struct layer, node) : NULL;
 }
 
+struct layer *layers_find_blob(struct layers *ls, const struct digest *blob)
+{
+	for (struct list *it = ls->all.next; it != &ls->all; it = it->next) {
+		struct layer *l = container_of(it, struct layer, link);
+
+		if (!l->dying && digest_eq(&l->blob, blob))
+			return l;
+	}
+	return NULL;
+}
+
 uint32_t layers_next(const struct layers *ls, uint32_t after)
 {
 	for (struct list *it = ls->all.next; it != &ls->all; it = it->next) {

@@ -51,6 +51,8 @@ may_suspend void layers_free(struct layers *ls);
 struct layer *layers_get(struct layers *ls, uint32_t id);
 /* By what it is; NULL. */
 struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust);
+/* One with that blob, whatever proves it; NULL. Looks at all. */
+struct layer *layers_find_blob(struct layers *ls, const struct digest *blob);
 
 /* A file for an index that is being made: an unnamed one in ROOT/layers. Threads too. -EIO,
  * -ENOSPC. */

@@ -67,6 +67,7 @@ static void image_free(struct image *im)
 	}
 	map_del(&im->r->images, &im->node);
 	buf_fini(&im->config);
+	buf_fini(&im->given);
 	free(im->ref);
 	free(im);
 }
@@ -280,8 +281,14 @@ may_suspend static int manifest_task(void *arg)
 
 	im->err = ERR_INIT;
 	im->config_state = CONFIG_COMING;
-	r = registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND, &body,
-			      &im->err);
+	if (im->given.len) {
+		body = im->given;
+		im->given = BUF_INIT;
+		r = 0;
+	} else {
+		r = registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND,
+				      &body, &im->err);
+	}
 	if (r == 0)
 		r = manifest_layers(im, (struct str){(char *)body.data, body.len});
 	im->result = r;
@@ -430,6 +437,24 @@ may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q,
 		e = answer(im, l, ret, err);
 	image_leave(im);
 	return e;
+}
+
+int resolve_begin(struct resolver *r, struct str ref, const struct digest *manifest,
+		  struct str body, struct err *err)
+{
+	const struct resolve_query q = {.ref = ref, .has_manifest = true, .manifest = *manifest};
+	struct image *im;
+	int e = image_get(r, &q, &im, err);
+
+	if (e < 0)
+		return e;
+	if (im->state == MANIFEST_COMING || im->state == MANIFEST_HERE)
+		return 0;
+	im->given.len = 0;
+	if (buf_append(&im->given, body.p, body.len) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	e = manifest_start(im);
+	return e < 0 ? err_errno(err, e, "look for layers") : 0;
 }
 
 may_suspend int resolve_config(struct resolver *r, struct str ref, const struct digest *manifest,

@@ -37,6 +37,11 @@ struct resolve_query {
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
 			      struct err *err);
 
+/* The manifest is known (verified by the caller): its layers are looked for from now on, and its
+ * config is fetched, with what resolve_layer() and resolve_config() ask for later. */
+int resolve_begin(struct resolver *r, struct str ref, const struct digest *manifest,
+		  struct str body, struct err *err);
+
 /* The config of the image that a manifest describes, verified; by whatever reference it is known.
  * -ENOENT and the like, -ETIMEDOUT (RESOLVE_TIMEOUT_MS), -ECANCELED. */
 may_suspend int resolve_config(struct resolver *r, struct str ref, const struct digest *manifest,

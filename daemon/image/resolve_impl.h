@@ -30,6 +30,7 @@ struct image {
 	struct resolver *r;
 	char *ref;
 	struct digest manifest;
+	struct buf given; /* the manifest, if it need not be fetched */
 	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
 	int result; /* of the manifest */
 	struct err err;

@@ -122,7 +122,7 @@ may_suspend int containerd_writer_open(struct containerd *c, const struct contai
 	while (true) {
 		r = open_once(ret, at, digest, err);
 		/* "ref locked" is Unavailable: somebody else writes it */
-		if (r >= 0 || (r != -EAGAIN && r != -EIO && r != -ECONNRESET) ||
+		if (r >= 0 || (r != -ECONNREFUSED && r != -ECONNRESET) ||
 		    waited_ms >= CONTAINERD_INGEST_MS)
 			break;
 		containerd_writer_end(ret);
