@@ -38,6 +38,7 @@
 #include "net/grpc.h"
 #include "net/http.h"
 #include "operator/operator.h"
+#include "operator/scan.h"
 #include "snap/snap.h"
 #include "store/kv.h"
 #include "store/meta.h"
@@ -293,6 +294,8 @@ static int serve_calls(struct daemon *d, struct err *err)
 					   .threads = d->lazy.threads};
 	int r = operator_new(d->loop, &o, &d->operator, err);
 
+	if (r == 0)
+		r = operator_scan_start(d->operator, err);
 	if (r < 0)
 		return r;
 	services_init(d);

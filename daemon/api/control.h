@@ -28,6 +28,9 @@ void control_log(struct grpc_call *call);
 
 may_suspend enum grpc_code control_pull(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_events(struct grpc_call *call, void *arg, struct err *err);
+may_suspend enum grpc_code control_images(struct grpc_call *call, void *arg, struct err *err);
+may_suspend enum grpc_code control_scan(struct grpc_call *call, void *arg, struct err *err);
+may_suspend enum grpc_code control_prepare(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_inspect(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_mounts(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_verify(struct grpc_call *call, void *arg, struct err *err);

@@ -153,17 +153,23 @@ may_suspend enum grpc_code control_inspect(struct grpc_call *call, void *arg, st
 	auto_request struct request q;
 	Flc__InspectResponse o = FLC__INSPECT_RESPONSE__INIT;
 	Flc__InspectRequest *in;
-	int r;
+	int r, image;
 
 	request_init(&q, call, arg, err);
 	r = request_read(&q, &flc__inspect_request__descriptor, &in);
 	if (r < 0)
 		return request_code(r);
-	r = in->snapshot ? -ENOENT : control_image(&q, in, &o);
-	if (r == -ENOENT)
+	image = in->snapshot ? -ENOENT : control_image(&q, in, &o);
+	r = image;
+	if (image == -ENOENT || image == -ENOTCONN) { /* it may be a snapshot of ours */
+		struct err why = *err;
+
 		r = snapshot_out(&q, str_of(in->name), &o);
-	if (r == -ENOENT && !in->snapshot)
-		err_set(err, r, "no image and no snapshot is called %.200s", in->name);
+		if (r == -ENOENT && image == -ENOTCONN)
+			r = err_set(err, image, "%s", why.text);
+		else if (r == -ENOENT && !in->snapshot)
+			err_set(err, r, "no image and no snapshot is called %.200s", in->name);
+	}
 	if (r == 0)
 		r = request_answer(&q, &o.base);
 	return request_code(r);

@@ -23,6 +23,7 @@ enum grpc_code request_code(int r)
 	case -EEXIST:
 		return GRPC_ALREADY_EXISTS;
 	case -EBUSY:
+	case -EOPNOTSUPP:
 		return GRPC_FAILED_PRECONDITION;
 	case -EPERM:
 	case -EACCES:
@@ -34,6 +35,7 @@ enum grpc_code request_code(int r)
 	case -EMFILE:
 	case -ENFILE:
 	case -EMSGSIZE:
+	case -EFBIG:
 		return GRPC_RESOURCE_EXHAUSTED;
 	case -EBADMSG:
 		return GRPC_DATA_LOSS;
@@ -43,6 +45,12 @@ enum grpc_code request_code(int r)
 		return GRPC_DEADLINE_EXCEEDED;
 	case -EIO:
 	case -ECONNRESET:
+	case -ECONNREFUSED:
+	case -ENOTCONN:
+	case -EHOSTUNREACH:
+	case -EHOSTDOWN:
+	case -EKEYREJECTED:
+	case -EPROTO:
 		return GRPC_UNAVAILABLE;
 	default:
 		return GRPC_INTERNAL;

@@ -54,7 +54,14 @@
 	MiB(64) /* one decoded answer; its limit is 16 MiB on the wire                             \
 		 */
 
-#define CONTAINERD_PREPARE_MS 90000 /* comes back to us and may look for an index */
+#define CONTAINERD_PREPARE_MS   90000 /* comes back to us and may look for an index */
+
+#define OPERATOR_NAMESPACES_MAX 1024
+#define SCAN_LINES_MAX          100  /* differences that a scan tells one by one */
+#define SCAN_ROUNDS_MAX         64   /* how often a namespace is looked at again after a repair */
+#define SCAN_RETRY_MS           1000 /* containerd is not there at the start; doubled to */
+#define SCAN_RETRY_MAX_MS       60000
+#define PREPARE_MANIFESTS_MAX   256 /* manifests that are looked at for a layer */
 
 /* pulls */
 #define PULLS_MAX      64     /* at a time */

@@ -465,8 +465,9 @@ int registry_manifest(struct registry *r, struct str ref, const struct digest *d
 	return 0;
 }
 
-int registry_resolve(struct registry *r, struct str ref, struct arena *a, struct buf *ret_body,
-		     struct digest *ret_digest, struct str *ret_type, struct err *err)
+may_suspend int registry_resolve(struct registry *r, struct str ref, struct arena *a,
+				 struct buf *ret_body, struct digest *ret_digest,
+				 struct str *ret_type, struct err *err)
 {
 	struct manifest m = {.arena = a};
 	struct digest digest = {{0}};
@@ -515,7 +516,7 @@ static int plain_job(void *arg)
 	return plain_add(j->file, j->host, j->err);
 }
 
-int registry_plain(struct registry *r, struct str ref, struct err *err)
+may_suspend int registry_plain(struct registry *r, struct str ref, struct err *err)
 {
 	auto_arena struct arena names;
 	struct map_node *n;

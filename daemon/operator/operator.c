@@ -86,6 +86,20 @@ static void pull_free(struct pull *p)
 	free(p);
 }
 
+static const char *full_name(const struct ref *ref, struct arena *a)
+{
+	return arena_printf(a, "%s/%s%s" STR_FMT "%s" STR_FMT, ref->host, ref->repository,
+			    ref->tag.len ? ":" : "", STR_ARG(ref->tag), ref->digest.len ? "@" : "",
+			    STR_ARG(ref->digest));
+}
+
+const char *operator_full_name(struct str text, struct arena *a)
+{
+	struct ref ref;
+
+	return ref_parse(text, a, &ref, NULL) == 0 ? full_name(&ref, a) : NULL;
+}
+
 /* The name as containerd has it. */
 static int names(struct pull *p, const struct pull_request *q, struct err *err)
 {
@@ -98,9 +112,7 @@ static int names(struct pull *p, const struct pull_request *q, struct err *err)
 		return r;
 	p->host = ref.host;
 	p->repository = ref.repository;
-	p->name = arena_printf(&p->arena, "%s/%s%s" STR_FMT "%s" STR_FMT, ref.host, ref.repository,
-			       ref.tag.len ? ":" : "", STR_ARG(ref.tag), ref.digest.len ? "@" : "",
-			       STR_ARG(ref.digest));
+	p->name = full_name(&ref, &p->arena);
 	p->at.ns = arena_strndup(&p->arena, q->ns, strlen(q->ns));
 	return p->name && p->at.ns ? 0 : err_set(err, -ENOMEM, "out of memory");
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/digest.h"
 #include "base/err.h"
 #include "loop/task.h"
@@ -45,6 +46,9 @@ may_suspend void operator_free(struct operator* op);
 
 struct containerd *operator_containerd(struct operator* op);
 const char *operator_snapshotter(const struct operator* op);
+
+/* A reference as containerd names the image ("docker.io/library/redis:7"); NULL: it is none. */
+const char *operator_full_name(struct str ref, struct arena *a);
 
 /* --- pulls ------------------------------------------------------------------------------------ */
 

@@ -147,7 +147,7 @@ static int lazy_id(struct step *s, uint32_t *ret)
 {
 	struct snaps *snaps = s->p->op->options.snaps;
 	struct str name = {0};
-	struct snaps_link link;
+	struct snaps_link link = {.layer = 0};
 	int r = 0;
 
 	for (size_t i = 0; i <= s->i && r == 0; i++) {
