@@ -147,7 +147,7 @@ static const char *key_in(struct scan *s, const struct err *why)
 		return NULL;
 	at += sizeof("snapshot ") - 1;
 	end = strstr(at, " does not exist");
-	if (end && end - at >= DIGEST_TEXT_SIZE - 1 &&
+	if (end && (size_t)(end - at) >= DIGEST_TEXT_SIZE - 1 &&
 	    digest_parse((struct str){at, DIGEST_TEXT_SIZE - 1}, &d) == 0)
 		return arena_strndup(s->a, at, DIGEST_TEXT_SIZE - 1); /* a lazy one */
 	if (!end || strncmp(at, s->ns, strlen(s->ns)) != 0 || at[strlen(s->ns)] != '/')
