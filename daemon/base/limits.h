@@ -64,13 +64,14 @@
 #define PREPARE_MANIFESTS_MAX   256 /* manifests that are looked at for a layer */
 
 /* pulls */
-#define PULLS_MAX      64     /* at a time */
-#define PULL_LEASE_S   86400  /* what an interrupted one has brought stays so long */
-#define PULL_LOCAL_MS  1000   /* between two looks at what is local */
-#define PULL_BLOBS_MAX 3      /* layers that are downloaded at a time, to be unpacked */
-#define PULL_PIECE     MiB(4) /* one request of such a layer */
-#define PULL_PIECES    2      /* of one layer in memory */
-#define PULL_PREPARES  3      /* containerd may forget a snapshot between two calls */
+#define PULLS_MAX         64     /* at a time */
+#define PULL_LEASE_S      86400  /* what an interrupted one has brought stays so long */
+#define PULL_LOCAL_MS     1000   /* between two looks at what is local */
+#define PULL_BLOBS_MAX    3      /* layers that are downloaded at a time, to be unpacked */
+#define PULL_PIECE        MiB(4) /* one request of such a layer */
+#define PULL_PIECES       2      /* of one layer in memory */
+#define PULL_RECONNECT_MS 10000  /* containerd has lost us and looks for us again */
+#define PULL_PREPARES     3      /* containerd may forget a snapshot between two calls */
 
 /* the control service */
 #define CONTROL_EVENTS_QUEUE   256 /* events that wait for one follower; more are counted as lost */

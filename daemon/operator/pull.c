@@ -18,6 +18,7 @@
 #include "image/registry.h"
 #include "image/resolve.h"
 #include "loop/loop.h"
+#include "operator/scan.h"
 
 #include "base/banned.h"
 
@@ -317,6 +318,16 @@ may_suspend static int documents_task(void *arg)
 	return 0;
 }
 
+/* containerd may have records of layers that we have lost. Did some go? */
+may_suspend static bool records_repaired(struct pull *p)
+{
+	struct scan_report report;
+	auto_arena struct arena a;
+
+	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
+	return operator_scan(p->op, &a, &report, NULL) == 0 && report.repaired;
+}
+
 /* The documents are written while the layers are registered. */
 may_suspend static int layers_and_documents(struct pull *p, struct err *err)
 {
@@ -329,6 +340,8 @@ may_suspend static int layers_and_documents(struct pull *p, struct err *err)
 	if (r < 0)
 		err_errno(err, r, "start a task");
 	if (r == 0)
+		r = pull_layers(p, err);
+	if (r == -ENOENT && records_repaired(p))
 		r = pull_layers(p, err);
 	if (r < 0)
 		scope_cancel(&scope);

@@ -111,6 +111,14 @@ may_suspend static int key_call(struct scan *s, const char *method, const char *
 			       NULL);
 }
 
+static bool has_key(struct scan *s, const char *key)
+{
+	auto_buf struct buf b = BUF_INIT;
+
+	return buf_printf(&b, "%s/%s", s->ns, key) == 0 &&
+	       map_get(&s->keys, (struct str){(char *)b.data, b.len});
+}
+
 /* The layers of an image from the top: those whose record leads nowhere go. */
 may_suspend static int repair_image(void *arg, struct arena *a, const struct operator_image *im)
 {
@@ -122,6 +130,8 @@ may_suspend static int repair_image(void *arg, struct arena *a, const struct ope
 		int r;
 
 		digest_text(&im->layers[i].chain, chain);
+		if (has_key(s, chain))
+			continue;
 		r = key_call(s, "Stat", chain, &fl__info_response__descriptor);
 		if (r == -ENOTCONN || r == -ECANCELED)
 			return r;
@@ -189,6 +199,31 @@ may_suspend static int repair(struct scan *s, const struct err *why, const char 
 	return 0;
 }
 
+/* Their snapshots are only told. */
+may_suspend static int check_containers(struct scan *s, struct err *err)
+{
+	const struct containerd_at at = {.ns = s->ns};
+	Ctrd__FiltersRequest q = CTRD__FILTERS_REQUEST__INIT;
+	Ctrd__ContainersResponse *m;
+	auto_arena struct arena a;
+	int r;
+
+	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
+	r = containerd_call(s->op->containerd, &at, "containers.v1.Containers", "List", &q.base,
+			    &ctrd__containers_response__descriptor, 0, &a, &m, err);
+	for (size_t i = 0; r == 0 && i < m->n_containers; i++) {
+		const Ctrd__Container *c = m->containers[i];
+
+		if (strcmp(c->snapshotter, s->op->options.snapshotter) != 0 ||
+		    !c->snapshot_key[0] || has_key(s, c->snapshot_key) ||
+		    key_call(s, "Stat", c->snapshot_key, &fl__info_response__descriptor) != -ENOENT)
+			continue;
+		s->report->missing++;
+		line(s, "the container's snapshot is gone: remove the container", c->snapshot_key);
+	}
+	return r;
+}
+
 may_suspend static int scan_namespace(struct scan *s, struct err *err)
 {
 	const char *last = NULL;
@@ -207,8 +242,12 @@ may_suspend static int scan_namespace(struct scan *s, struct err *err)
 			return err_set(err, r, "%s", err_text(&why, r));
 		last = r == -ENOENT ? key_in(s, &why) : NULL;
 	}
+	if (r == 0) /* 1.6 passes over what it does not find here */
+		r = operator_images(s->op, s->ns, repair_image, s, err);
+	if (r == 0)
+		r = check_containers(s, err);
 	s->report->snapshots += s->ns_keys;
-	return 0;
+	return r;
 }
 
 /* --- ours that nobody knows ------------------------------------------------------------------- */

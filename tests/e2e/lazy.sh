@@ -41,6 +41,7 @@ lazy_image() {
 		high) mix_layouts "$org" "$(lazy_image "$1" esgz)" "$new" ;;
 		*) convert_layout "$org" "$2" "$new" ;;
 		esac
+		[[ -e $new/index.json ]] || { rm -rf "$new"; return 1; }
 		# Another script may have been faster.
 		mv -T "$new" "$out" 2>/dev/null || rm -rf "$new"
 	fi

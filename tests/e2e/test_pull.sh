@@ -1,0 +1,184 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 600
+#
+# firstlight pull against a real containerd and registry: every kind of image runs, is asked for in few
+# round trips, is collected by containerd with nothing else; killed anywhere and repeated it completes.
+# KILLS=N: how often (12).
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lazy.sh"
+
+FIRSTLIGHT=${FIRSTLIGHT:-$BUILD/firstlight}
+readonly LINK_ADDRESS=10.77.0.1:5000 RTT_MS=50 RATE_MBIT=100
+need jq nsenter ip ctr-remote
+
+fl() {
+	local command=$1
+	shift
+	timeout --foreground 120 "${client_net[@]}" "$FIRSTLIGHT" "$command" --address "$FIRSTLIGHT_SOCKET" "$@"
+}
+
+# pull OPTION... REF
+pull() {
+	fl pull --plain-http "$@" >"$T/pull.out" 2>"$T/pull.err" || {
+		cat "$T/pull.err" >&2
+		return 1
+	}
+}
+
+ids() {
+	ctr content ls -q | sort
+	ctr snapshot --snapshotter firstlight ls | awk 'NR > 1 { print $1 }' | sort
+	ctr leases ls -q
+}
+
+requests() {
+	registry_requests | grep -c "$1" || true
+}
+
+hello() {
+	local out
+	out=$(run_container --rm "$1" "$NAME-hello-$((++hellos))") || fail "$1 does not run"
+	[[ $out = *Hello* ]] || fail "$1 says: $out"
+}
+hellos=0
+
+restart_containerd() {
+	start_containerd
+}
+
+start_registry
+firstlightd_args=(--containerd "$CONTAINERD_SOCKET")
+start_firstlightd
+start_containerd
+
+say "an image that stays: what is removed later must leave it alone"
+push_image "$(lazy_image sink esgz)" t/keep:1
+pull "$REGISTRY/t/keep:1"
+kept=$(ids)
+[[ -n $kept ]] || fail "nothing is there after a pull"
+
+for format in esgz zstd cs org low high; do
+	say "format $format"
+	image=$REGISTRY/t/small:$format
+	layout=$(lazy_image small "$format")
+	push_image "$layout" "t/small:$format"
+	layers=$(jq '.layers | length' "$(layout_blob "$layout" manifest)")
+	registry_forget
+	pull "$image"
+	[[ $(requests /manifests/) == 1 ]] || fail "$format: $(requests /manifests/) manifests were asked for"
+	# The config, and one request for each layer: the end of a lazy one, all of another (it is small).
+	[[ $(requests /blobs/) -le $((1 + layers)) ]] || fail "$format: $(requests /blobs/) requests for $layers layers"
+	hello "$image"
+	pull --wait "$image"
+	registry_forget
+	pull "$image"
+	[[ $(requests /blobs/) == 0 ]] || fail "$format: pulled again, it fetched blobs"
+	ctr image check "name==$image" | grep -q "$image" || fail "containerd does not know $image"
+	ctr image rm --sync "$image" >/dev/null
+	[[ $(ids) == "$kept" ]] || fail "$format: left over or too much gone: $(diff <(echo "$kept") <(ids))"
+done
+
+say "two at once fetch once"
+image=$REGISTRY/t/small:org
+registry_forget
+fl pull --plain-http "$image" >/dev/null & one=$!
+fl pull --plain-http "$image" >/dev/null & two=$!
+wait $one && wait $two || fail "pulled twice at once, one failed"
+[[ $(requests /manifests/) == 1 ]] || fail "the manifest was fetched $(requests /manifests/) times"
+twice=$(blob_bytes | awk '$2 > 1')
+[[ -z $twice ]] || fail "fetched more than once: $twice"
+hello "$image"
+
+say "another namespace, the same layers"
+CTR_NAMESPACE=other
+fl pull --plain-http --namespace other "$REGISTRY/t/keep:1" >/dev/null
+ctr -n other snapshot --snapshotter firstlight ls | grep -q sha256 || fail "no snapshots in the other namespace"
+ctr -n other image rm --sync "$REGISTRY/t/keep:1" >/dev/null
+
+say "refused: wrong names, what is not there, no registry"
+for wrong in "UPPER/case" "$REGISTRY/t/none:1" "$REGISTRY/t/keep:none" "127.0.0.1:1/t/keep:1"; do
+	! fl pull --plain-http "$wrong" >/dev/null 2>"$T/wrong.err" || fail "$wrong was pulled"
+	[[ $(grep -cv '^hint: ' "$T/wrong.err") == 1 ]] || fail "not one line: $(cat "$T/wrong.err")"
+done
+! fl pull --plain-http --platform linux/s390x "$REGISTRY/t/keep:1" 2>/dev/null >&2 || true
+ctr image rm --sync "$image" >/dev/null
+[[ $(ids) == "$kept" ]] || fail "left over: $(diff <(echo "$kept") <(ids))"
+
+say "killed and repeated"
+for ((i = 0; i < ${KILLS:-12}; i++)); do
+	formats=(esgz org low high)
+	image=$REGISTRY/t/small:${formats[i % 4]}
+	fl pull --plain-http "$image" >/dev/null 2>&1 & one=$!
+	sleep "0.0$((RANDOM % 9))"
+	if ((i % 3 == 0)); then
+		kill -KILL "$containerd_pid"
+		wait "$containerd_pid" 2>/dev/null || true
+		restart_containerd
+	elif ((i % 3 == 1)); then
+		kill_firstlightd
+		start_firstlightd
+	else
+		kill -KILL $one 2>/dev/null || true
+	fi
+	wait $one 2>/dev/null || true
+	pull "$image" || fail "killed ($i) and repeated, $image is not pulled"
+	hello "$image"
+	ctr image rm --sync "$image" >/dev/null
+done
+[[ $(ctr image ls -q) == "$REGISTRY/t/keep:1" ]] || fail "images: $(ctr image ls -q)"
+
+say "what was lost here is taken out of containerd"
+kill_firstlightd
+unmount_below "$FIRSTLIGHT_ROOT"
+rm -rf --one-file-system "$FIRSTLIGHT_ROOT"
+start_firstlightd
+fl scan --json >"$T/scan.json" || fail "scan: $(cat "$T/scan.json")"
+sleep 3 # the daemon's own, at its start, may have been faster
+ctr snapshot --snapshotter firstlight ls >/dev/null || fail "containerd cannot list its snapshots"
+pull "$REGISTRY/t/keep:1" || fail "not pulled again after the loss"
+run_container --rm "$REGISTRY/t/keep:1" "$NAME-again" /bin/true 2>/dev/null || run_container --rm "$REGISTRY/t/keep:1" "$NAME-again2" >/dev/null || fail "does not run after the loss"
+
+say "from the content store, without a registry"
+pull --namespace third "$REGISTRY/t/keep:1"
+manifest=$(ctr -n third image ls | awk 'NR == 2 { print $3 }')
+top=$(ctr -n third snapshot --snapshotter firstlight ls | awk 'NR > 1 { print $1 }')
+stop_process "$registry_pid" 5 || true
+registry_pid=""
+for ((i = 0; i < 20; i++)); do # a parent goes when its child has gone
+	for one in $top; do
+		ctr -n third snapshot --snapshotter firstlight rm "$one" 2>/dev/null || true
+	done
+done
+[[ -z $(ctr -n third snapshot --snapshotter firstlight ls | awk 'NR > 1') ]] || fail "snapshots stay"
+fl prepare --namespace third "$manifest" >/dev/null || fail "not prepared from the content store"
+ctr -n third snapshot --snapshotter firstlight ls | grep -q sha256 || fail "no snapshots after prepare"
+! fl prepare --namespace third "sha256:$(printf '0%.0s' {1..64})" 2>"$T/wrong.err" || fail "prepared from nothing"
+grep -q "not in containerd's content store" "$T/wrong.err" || fail "says: $(cat "$T/wrong.err")"
+stop_firstlightd
+stop_process "$containerd_pid" 20 || true
+containerd_pid=""
+
+say "over a link of $RTT_MS ms and $RATE_MBIT Mbit/s"
+mkdir -p "$T/link"
+"$BUILD/bench/link" "$T/link" $RTT_MS $RATE_MBIT >"$T/link.log" 2>&1 &
+link_pid=$!
+wait_until 30 grep -qw ready "$T/link.log" || fail "no link: $(cat "$T/link.log")"
+server_net=(nsenter --net="$T/link/server")
+client_net=(nsenter --net="$T/link/client")
+start_registry $LINK_ADDRESS
+start_containerd
+start_firstlightd
+for format in esgz zstd; do
+	push_image "$(lazy_image small $format)" t/small:$format
+	registry_forget
+	pull --json "$LINK_ADDRESS/t/small:$format"
+	ms=$(tail -n 1 "$T/pull.out" | jq .elapsed_ms)
+	bytes=$(registry_requests | awk '{ sum += $4 } END { print sum + 0 }')
+	limit=$((6 * RTT_MS + bytes * 8 / RATE_MBIT / 1000))
+	say "$format: ready after $ms ms, $bytes bytes; the limit is $limit ms"
+	((ms <= limit)) || fail "$format: ready after $ms ms, not $limit"
+done
+stop_firstlightd
+stop_process "$link_pid" 5 || true
