@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Subcommands of firstlight. Exit codes: 0 done, 1 failed, 2 wrong use. */
+/* Subcommands of firstlight. Exit codes: 0 done, 1 failed, 2 wrong use, 128 + N ended by signal N.
+ */
 #ifndef FIRSTLIGHT_TOOLS_CMD_H
 #define FIRSTLIGHT_TOOLS_CMD_H
 
 #include "base/clean.h"
 
 struct cmd {
-	const char *name, *help;
+	const char *name, *help;           /* help NULL: not listed */
 	int (*run)(int argc, char **argv); /* argv[0] is the command */
 };
 

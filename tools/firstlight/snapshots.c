@@ -1,127 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight snapshots: what the daemon's List answers, one line a snapshot. */
-#include <getopt.h>
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
 
+#include "client.h"
 #include "cmd.h"
-#include "loop/loop.h"
-#include "net/grpc.h"
+#include "kind.h"
+#include "options.h"
+#include "out.h"
 #include "proto/snapshots.pb-c.h"
 
 #include "base/banned.h"
 
-#define METHOD     "/containerd.services.snapshots.v1.Snapshots/List"
-#define TIMEOUT_MS 30000
-
-static const char usage[] = "usage: firstlight snapshots [--address SOCKET] [FILTER…]\n\n"
-			    "Lists kind, creation time, name and parent of the daemon's snapshots. "
-			    "A FILTER is containerd's\n"
-			    "(kind==active, labels.\"key\"==value, …); several: any of them.\n"
-			    "SOCKET is /run/firstlight/firstlight.sock unless given.\n";
+static const struct out_column columns[] = {
+	{"KIND", 0}, {"CREATED", 0}, {"NAME", OUT_GIVES}, {"PARENT", OUT_GIVES}};
 
 struct listing {
-	const char *address;
 	char **filters;
 	size_t n;
+	bool json, no_trunc;
+	struct out_table *table;
+	struct out_json out;
 };
 
-static void print_info(const Fl__Info *i)
+static void add_row(struct listing *l, const Fl__Info *i)
 {
-	static const char *const kinds[] = {"unknown", "view", "active", "committed"};
-	time_t t = i->created_at ? (time_t)i->created_at->seconds : 0;
-	char when[32];
-	struct tm tm;
+	char when[OUT_NUMBER_MAX] = "-";
 
-	gmtime_r(&t, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	printf("%-9s %s %s %s\n", (unsigned)i->kind < 4 ? kinds[i->kind] : "?", when, i->name,
-	       i->parent[0] ? i->parent : "-");
+	if (i->created_at)
+		out_time(i->created_at->seconds, when);
+	out_cell(l->table, kind_name(i->kind));
+	out_cell(l->table, when);
+	out_cell(l->table, i->name);
+	out_cell(l->table, i->parent[0] ? i->parent : "-");
 }
 
-may_suspend static int receive(struct grpc_call *call)
+static int on_message(void *arg, void *msg)
 {
-	auto_buf struct buf msg = BUF_INIT;
-	Fl__ListResponse *resp;
-	int r;
+	const Fl__ListResponse *resp = msg;
+	struct listing *l = arg;
 
-	while ((r = grpc_recv(call, &msg)) > 0) {
-		resp = fl__list_response__unpack(NULL, msg.len, msg.data);
-		if (!resp)
-			return -EBADMSG;
-		for (size_t i = 0; i < resp->n_info; i++)
-			print_info(resp->info[i]);
-		fl__list_response__free_unpacked(resp, NULL);
+	for (size_t i = 0; i < resp->n_info; i++) {
+		if (l->json)
+			kind_json_info(&l->out, NULL, resp->info[i]);
+		else
+			add_row(l, resp->info[i]);
 	}
-	return r;
+	return 0;
 }
 
-may_suspend static int ask(struct grpc_client *client, const struct listing *l, struct err *err)
+static may_suspend int ask(struct client *c, void *arg)
 {
+	struct listing *l = arg;
 	Fl__ListRequest req = FL__LIST_REQUEST__INIT;
-	auto_free uint8_t *bytes = NULL;
-	struct grpc_call *call;
-	enum grpc_code code;
 	int r;
 
 	req.filters = l->filters;
 	req.n_filters = l->n;
-	bytes = malloc(fl__list_request__get_packed_size(&req) + 1);
-	if (!bytes)
-		return err_set(err, -ENOMEM, "out of memory");
-	r = grpc_call_start(client, METHOD, NULL, 0, TIMEOUT_MS, &call, err);
-	if (r < 0)
-		return r;
-	r = grpc_send(call, bytes, fl__list_request__pack(&req, bytes));
-	if (r == 0)
-		r = grpc_close_send(call);
-	if (r == 0)
-		r = receive(call);
-	code = grpc_finish(call, err);
-	return code == GRPC_OK ? r : grpc_code_errno(code);
-}
-
-may_suspend static int run(void *arg)
-{
-	struct listing *l = arg;
-	struct grpc_client *client;
-	struct err err = ERR_INIT;
-	int r = grpc_dial(loop_self(), l->address, TIMEOUT_MS, &client, &err);
-
-	if (r == 0) {
-		r = ask(client, l, &err);
-		grpc_client_close(client);
-	}
-	if (r < 0)
-		fprintf(stderr, "firstlight: snapshots: %s\n", err_text(&err, r));
-	return r < 0;
+	if (l->json)
+		out_json_open(&l->out, NULL, '[');
+	else
+		l->table = out_table_new(columns, array_size(columns), !l->no_trunc);
+	r = client_stream(c, SNAPSHOTS_METHOD("List"), &req, &fl__list_response__descriptor,
+			  CLIENT_TIMEOUT_MS, on_message, l);
+	if (l->json && r == 0)
+		out_json_close(&l->out, ']');
+	else if (!l->json && r == 0)
+		out_table_end(l->table);
+	else if (!l->json)
+		out_table_drop(l->table);
+	return r;
 }
 
 int cmd_snapshots(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"address", required_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'}, {0}};
-	struct listing l = {.address = "/run/firstlight/firstlight.sock"};
-	struct err err = ERR_INIT;
-	struct loop *loop;
-	int c;
+	const char *address = options_address();
+	struct listing l = {.out = OUT_JSON_INIT};
+	const struct option_spec specs[] = {OPTION_ADDRESS(&address), OPTION_JSON(&l.json),
+					    OPTION_NO_TRUNC(&l.no_trunc)};
+	const struct options o = {
+		.command = "snapshots",
+		.arguments = "[FILTER…]",
+		.text = "Lists the daemon's snapshots. A FILTER is containerd's (kind==active,\n"
+			"labels.\"key\"==value, …); several: any of them.",
+		.specs = specs,
+		.n = array_size(specs),
+		.args_max = -1,
+	};
+	int r = options_parse(&o, argc, argv);
 
-	while ((c = getopt_long(argc, argv, "a:h", options, NULL)) != -1) {
-		if (c == 'a') {
-			l.address = optarg;
-			continue;
-		}
-		fputs(usage, c == 'h' ? stdout : stderr);
-		return c == 'h' ? 0 : 2;
-	}
+	if (r != OPTIONS_GO)
+		return r;
 	l.filters = argv + optind;
 	l.n = (size_t)(argc - optind);
-	if (loop_new(&loop, &err) < 0) {
-		fprintf(stderr, "firstlight: %s\n", err.text);
-		return 1;
-	}
-	c = loop_run(loop, run, &l);
-	loop_free(loop);
-	return c;
+	return client_run("snapshots", address, ask, &l);
 }
