@@ -11,7 +11,19 @@ struct cmd {
 	int (*run)(int argc, char **argv); /* argv[0] is the command */
 };
 
+int cmd_drain(int argc, char **argv);
+int cmd_events(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
+int cmd_images(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_mounts(int argc, char **argv);
+int cmd_prepare(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_scan(int argc, char **argv);
 int cmd_snapshots(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_top(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 #endif

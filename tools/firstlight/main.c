@@ -15,7 +15,19 @@
 
 /* In the order of --help. */
 static const struct cmd cmds[] = {
+	{"pull", "pull an image, so that a container can start on it", cmd_pull},
+	{"images", "list images and how much of them is local", cmd_images},
+	{"inspect", "show an image or a snapshot, and where its files are", cmd_inspect},
 	{"snapshots", "list snapshots", cmd_snapshots},
+	{"mounts", "list mounts", cmd_mounts},
+	{"status", "show what the daemon has and does", cmd_status},
+	{"top", "the same, live", cmd_top},
+	{"events", "follow what happens", cmd_events},
+	{"verify", "hash all contents again, and repair them", cmd_verify},
+	{"gc", "delete what is not needed, now", cmd_gc},
+	{"drain", "fetch all that is missing; no layer is lazy from now on", cmd_drain},
+	{"scan", "compare containerd's records with the daemon's", cmd_scan},
+	{"prepare", "register an image's layers without its registry", cmd_prepare},
 	{"version", "versions of the command and the daemon", cmd_version},
 };
 
