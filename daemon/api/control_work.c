@@ -12,6 +12,7 @@
 #include "image/layer.h"
 #include "image/local.h"
 #include "loop/loop.h"
+#include "operator/operator.h"
 #include "proto/control.pb-c.h"
 #include "store/objects.h"
 
@@ -231,6 +232,10 @@ may_suspend enum grpc_code control_gc(struct grpc_call *call, void *arg, struct 
 	objects_usage(q.svc->objects, &u);
 	o.bytes_before = u.bytes;
 	layers = layers_count(q.svc);
+	if (in->containerd)
+		r = operator_collect(q.svc->operator, err);
+	if (r < 0)
+		return request_code(r);
 	r = snaps_empty_trash(q.svc->snaps, CONTROL_GC_TIMEOUT_MS, &o.trash_left);
 	if (r < 0 && r != -ETIMEDOUT)
 		return request_code(err_errno(err, r, "empty the trash"));

@@ -43,6 +43,8 @@
 #define DRAIN_TIMEOUT_MS        10000       /* SIGTERM: running RPCs may take so long */
 
 /* containerd, as its client */
+#define CONTAINERD_RECONNECT_MS  10000  /* it has lost us: so long it is waited for */
+#define CONTAINERD_COLLECT_MS    300000 /* its collection of garbage */
 #define CONTAINERD_DIAL_MS       5000
 #define CONTAINERD_TIMEOUT_MS    30000   /* one call */
 #define CONTAINERD_APPLY_MS      1800000 /* unpacking one layer */
@@ -64,14 +66,13 @@
 #define PREPARE_MANIFESTS_MAX   256 /* manifests that are looked at for a layer */
 
 /* pulls */
-#define PULLS_MAX         64     /* at a time */
-#define PULL_LEASE_S      86400  /* what an interrupted one has brought stays so long */
-#define PULL_LOCAL_MS     1000   /* between two looks at what is local */
-#define PULL_BLOBS_MAX    3      /* layers that are downloaded at a time, to be unpacked */
-#define PULL_PIECE        MiB(4) /* one request of such a layer */
-#define PULL_PIECES       2      /* of one layer in memory */
-#define PULL_RECONNECT_MS 10000  /* containerd has lost us and looks for us again */
-#define PULL_PREPARES     3      /* containerd may forget a snapshot between two calls */
+#define PULLS_MAX      64     /* at a time */
+#define PULL_LEASE_S   86400  /* what an interrupted one has brought stays so long */
+#define PULL_LOCAL_MS  1000   /* between two looks at what is local */
+#define PULL_BLOBS_MAX 3      /* layers that are downloaded at a time, to be unpacked */
+#define PULL_PIECE     MiB(4) /* one request of such a layer */
+#define PULL_PIECES    2      /* of one layer in memory */
+#define PULL_PREPARES  3      /* containerd may forget a snapshot between two calls */
 
 /* the control service */
 #define CONTROL_EVENTS_QUEUE   256 /* events that wait for one follower; more are counted as lost */

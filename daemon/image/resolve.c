@@ -295,6 +295,7 @@ may_suspend static int manifest_task(void *arg)
 	im->state = r < 0 ? MANIFEST_FAILED : MANIFEST_HERE;
 	waitq_wake_all(&im->r->changed);
 	buf_fini(&body);
+	task_yield(); /* the layers ask first: theirs is the connection that is open already */
 	config_get(im);
 	image_leave(im);
 	return 0;

@@ -183,6 +183,18 @@ may_suspend int containerd_call(struct containerd *c, const struct containerd_at
 	return 0;
 }
 
+may_suspend bool containerd_finds_us(int r, const struct err *err, unsigned *waited_ms)
+{
+	/* Of a list the code is lost on the way (Unknown); the words are not. */
+	bool away = r == -ECONNREFUSED || (r == -EIO && err && strstr(err->text, ": unavailable"));
+
+	if (!away || *waited_ms >= CONTAINERD_RECONNECT_MS ||
+	    task_sleep_ms(CONTROL_PROGRESS_MS) < 0)
+		return false;
+	*waited_ms += CONTROL_PROGRESS_MS;
+	return true;
+}
+
 /* --- streams ---------------------------------------------------------------------------------- */
 
 may_suspend static int stream_take(struct grpc_call *call, const ProtobufCMessageDescriptor *answer,

@@ -9,6 +9,8 @@
 #ifndef FIRSTLIGHT_OPERATOR_CONTAINERD_H
 #define FIRSTLIGHT_OPERATOR_CONTAINERD_H
 
+#include <stdbool.h>
+
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/digest.h"
@@ -48,6 +50,13 @@ may_suspend int containerd_stream(struct containerd *c, const struct containerd_
 				  const ProtobufCMessageDescriptor *answer,
 				  int (*fn)(void *arg, const ProtobufCMessage *answer), void *arg,
 				  struct err *err);
+
+/*
+ * After r of a call that led back to us: containerd has lost us (we were restarted) and looks for
+ * us again after a while. true: it is worth another try now. Waits; waited_ms starts at 0, and
+ * CONTAINERD_RECONNECT_MS is the end.
+ */
+may_suspend bool containerd_finds_us(int r, const struct err *err, unsigned *waited_ms);
 
 /* The whole of a small content, verified against its digest. -EFBIG (max), -EBADMSG, -ENOENT. */
 may_suspend int containerd_content_read(struct containerd *c, const struct containerd_at *at,

@@ -66,6 +66,29 @@ size_t operator_pulls(const struct operator* op)
 	return op->pulls_n;
 }
 
+/* The end of a lease, waited for, is the collection that everybody may ask for. */
+may_suspend int operator_collect(struct operator* op, struct err *err)
+{
+	const struct containerd_at at = {.ns = "default"};
+	Ctrd__CreateLeaseRequest create = CTRD__CREATE_LEASE_REQUEST__INIT;
+	Ctrd__DeleteLeaseRequest end = CTRD__DELETE_LEASE_REQUEST__INIT;
+	Ctrd__LeaseMessage *m;
+	auto_arena struct arena a;
+	int r;
+
+	arena_init(&a, KiB(64));
+	r = containerd_call(op->containerd, &at, "leases.v1.Leases", "Create", &create.base,
+			    &ctrd__lease_message__descriptor, 0, &a, &m, err);
+	if (r < 0)
+		return r;
+	if (!m->lease)
+		return err_set(err, -EBADMSG, "containerd: the lease has no id");
+	end.id = m->lease->id;
+	end.sync = true;
+	return containerd_call(op->containerd, &at, "leases.v1.Leases", "Delete", &end.base, NULL,
+			       CONTAINERD_COLLECT_MS, NULL, NULL, err);
+}
+
 /* --- a pull's life ---------------------------------------------------------------------------- */
 
 void pull_changed(struct pull *p)
@@ -205,7 +228,7 @@ may_suspend static int follow(struct pull *p, int (*report)(void *arg, const str
 	uint64_t next_ns = 0;
 	int r = 0;
 
-	while (r == 0 && !p->ended) {
+	while (r == 0 && !p->ended && p->phase < PULL_READY) {
 		uint64_t now = loop_now_ns(p->op->loop);
 
 		if (now >= next_ns) {
@@ -227,7 +250,7 @@ may_suspend static void leave(struct pull *p)
 	if (p->waiters)
 		return;
 	p->left = true; /* nobody joins it any more */
-	if (!p->ended)
+	if (!p->ended && p->phase < PULL_READY)
 		task_cancel(p->task);
 	while (!p->ended)
 		waitq_wait_always(&p->changed);

@@ -50,6 +50,9 @@ const char *operator_snapshotter(const struct operator* op);
 /* A reference as containerd names the image ("docker.io/library/redis:7"); NULL: it is none. */
 const char *operator_full_name(struct str ref, struct arena *a);
 
+/* Lets containerd collect its garbage, and waits for it. -ENOTCONN, … */
+may_suspend int operator_collect(struct operator* op, struct err *err);
+
 /* --- pulls ------------------------------------------------------------------------------------ */
 
 enum pull_phase { PULL_RESOLVING, PULL_LAYERS, PULL_READY, PULL_COMPLETE };

@@ -352,13 +352,39 @@ may_suspend static int layers_and_documents(struct pull *p, struct err *err)
 	return r;
 }
 
+may_suspend static int lease_task(void *arg)
+{
+	struct side *s = arg;
+
+	s->result = lease_take(s->p, &s->err);
+	return 0;
+}
+
+/* The lease is there before anything is written. */
+may_suspend static int lease_and_target(struct pull *p, struct err *err)
+{
+	struct side side = {.p = p, .err = ERR_INIT};
+	struct scope scope;
+	int r;
+
+	scope_init(&scope, p->op->loop);
+	r = scope_spawn(&scope, lease_task, &side, NULL);
+	if (r < 0)
+		err_errno(err, r, "start a task");
+	if (r == 0)
+		r = resolve_target(p, err);
+	scope_wait(&scope);
+	scope_fini(&scope);
+	if (r == 0 && side.result < 0)
+		r = err_set(err, side.result, "%s", err_text(&side.err, side.result));
+	return r;
+}
+
 may_suspend static int run(struct pull *p, struct err *err)
 {
 	struct str body;
-	int r = lease_take(p, err);
+	int r = lease_and_target(p, err);
 
-	if (r == 0)
-		r = resolve_target(p, err);
 	if (r == 0)
 		r = layers_from_manifest(p, err);
 	if (r < 0)
@@ -406,12 +432,13 @@ may_suspend int pull_task(void *arg)
 	scope_cancel(&p->blobs);
 	scope_wait(&p->blobs);
 	scope_fini(&p->blobs);
-	if (!task_cancelled()) /* else it expires */
-		lease_give(p);
 	if (r == 0)
 		p->phase = PULL_READY;
 	say(p, r);
 	p->result = r;
+	pull_changed(p);
+	if (!task_cancelled()) /* else it expires */
+		lease_give(p);
 	p->ended = true;
 	pull_changed(p);
 	return 0;

@@ -83,21 +83,17 @@ static int make_labels(struct step *s, struct err *err)
 
 /* --- containerd's calls ----------------------------------------------------------------------- */
 
-/* containerd waits a while before it looks for us again after we were away, and says so. */
 may_suspend static int call(struct step *s, const char *method, const ProtobufCMessage *q,
 			    const ProtobufCMessageDescriptor *type, void *ret, struct err *err)
 {
 	unsigned waited_ms = 0;
 	int r;
 
-	while (true) {
+	do {
 		r = containerd_call(s->p->op->containerd, &s->p->at, SNAPSHOTS, method, q, type,
 				    CONTAINERD_PREPARE_MS, &s->arena, ret, err);
-		if (r != -ECONNREFUSED || waited_ms >= PULL_RECONNECT_MS ||
-		    task_sleep_ms(CONTROL_PROGRESS_MS) < 0)
-			return r;
-		waited_ms += CONTROL_PROGRESS_MS;
-	}
+	} while (r < 0 && containerd_finds_us(r, err, &waited_ms));
+	return r;
 }
 
 may_suspend static int stat(struct step *s, Fl__Info **ret, struct err *err)

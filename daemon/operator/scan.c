@@ -89,9 +89,15 @@ may_suspend static int list(struct scan *s, struct err *err)
 	const struct containerd_at at = {.ns = s->ns};
 	Fl__ListRequest q = FL__LIST_REQUEST__INIT;
 
+	unsigned waited_ms = 0;
+	int r;
+
 	q.snapshotter = (char *)(uintptr_t)s->op->options.snapshotter;
-	return containerd_stream(s->op->containerd, &at, SNAPSHOTS, "List", &q.base,
-				 &fl__list_response__descriptor, take_infos, s, err);
+	do {
+		r = containerd_stream(s->op->containerd, &at, SNAPSHOTS, "List", &q.base,
+				      &fl__list_response__descriptor, take_infos, s, err);
+	} while (r < 0 && containerd_finds_us(r, err, &waited_ms));
+	return r;
 }
 
 /* --- records that we lack --------------------------------------------------------------------- */
