@@ -11,6 +11,7 @@ struct cmd {
 	int (*run)(int argc, char **argv); /* argv[0] is the command */
 };
 
+int cmd_containerd_config(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_events(int argc, char **argv);

@@ -29,6 +29,7 @@ static const struct cmd cmds[] = {
 	{"scan", "compare containerd's records with the daemon's", cmd_scan},
 	{"prepare", "register an image's layers without its registry", cmd_prepare},
 	{"doctor", "find out what this host can, and what stands in the way", cmd_doctor},
+	{"containerd-config", "containerd's settings for firstlight", cmd_containerd_config},
 	{"version", "versions of the command and the daemon", cmd_version},
 };
 
