@@ -26,7 +26,7 @@ DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-de
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
-	golang-github-containerd-stargz-snapshotter-dev
+	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux
 DEPS_STEADY := fio
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
@@ -186,6 +186,10 @@ install: all
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/sbin $(BUILD)/firstlightd
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system tools/systemd/firstlightd.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 tools/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 tools/man/*.8
+	install -D -m 0644 tools/completion/firstlight.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/firstlight
 
 clean:
 	rm -rf build build-san build-fuzz

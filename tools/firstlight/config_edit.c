@@ -274,10 +274,13 @@ static void spans_fini(struct spans *sp)
 
 static int spans_init(struct spans *sp, struct str text, struct err *err)
 {
-	struct scan s = {.text = text, .line = 1, .spans = sp, .table = "", .err = err};
+	struct err unread;
+	struct scan s = {.line = 1, .spans = sp, .table = "", .err = err ? err : &unread};
 	int r = 0;
 
-	*sp = (struct spans){.text = text};
+	unread = ERR_INIT;
+	s.text = (struct str){text.p ? text.p : "", text.len};
+	*sp = (struct spans){.text = s.text};
 	arena_init(&sp->arena, EDIT_MEMORY);
 	if (text.len > CONFIG_EDIT_MAX)
 		return err_set(err, -EFBIG, "larger than %u bytes", CONFIG_EDIT_MAX);

@@ -59,7 +59,7 @@ const char *options_address(void);
 #define OPTION_ADDRESS(to)                                                                         \
 	{                                                                                          \
 		"address", 'a', OPTION_TEXT, to, "SOCKET",                                         \
-			"the daemon's socket (" ADDRESS_DEFAULT ")"                                \
+			"the daemon's socket ($FIRSTLIGHT_ADDRESS)"                                \
 	}
 #define OPTION_JSON(to)                                                                            \
 	{                                                                                          \
