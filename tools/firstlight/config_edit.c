@@ -71,7 +71,7 @@ static int skip_string(struct scan *s)
 			s->at++;
 			return 0;
 		}
-		if (quote == '"' && peek(s) == '\\')
+		if (quote == '"' && peek(s) == '\\' && s->at + 1 < s->text.len)
 			s->at++;
 	}
 	return bad(s, "a string does not end");

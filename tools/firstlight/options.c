@@ -38,8 +38,9 @@ static void print_help(const struct options *o)
 	static const struct option_spec help = {
 		.name = "help", .letter = 'h', .help = "print this"};
 
-	printf("usage: firstlight %s [OPTION…]%s%s\n\n%s\n\n", o->command,
-	       o->arguments ? " " : "", o->arguments ? o->arguments : "", o->text);
+	printf("usage: firstlight %s [OPTION…]", o->command);
+	printf("%s%s\n\n%s\n\n", o->arguments ? " " : "", o->arguments ? o->arguments : "",
+	       o->text);
 	for (size_t i = 0; i < o->n; i++)
 		print_spec(&o->specs[i]);
 	print_spec(&help);

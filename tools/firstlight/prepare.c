@@ -59,11 +59,9 @@ int cmd_prepare(int argc, char **argv)
 	const struct options o = {
 		.command = "prepare",
 		.arguments = "DIGEST",
-		.text = "Registers the layers of an image again, by its manifest in containerd's "
-			"content\n"
-			"store and by what the host has; no registry is asked. If a part is "
-			"missing, other\n"
-			"manifests that have one of the layers are tried.",
+		.text = "Registers the layers of an image again, from its manifest in\n"
+			"containerd's content store; no registry is asked. If a part is missing,\n"
+			"other manifests that have one of the layers are tried.",
 		.specs = specs,
 		.n = array_size(specs),
 		.args_min = 1,
