@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/str.h"
 #include "base/utf8.h"
 #include "out.h"
@@ -143,6 +144,7 @@ static void flush(struct out_table *t)
 		print_cell(t, c, t->columns[c].title);
 	t->titles = false;
 	for (size_t i = 0; i < t->count; i++) {
+		require(t->n); /* a table has columns */
 		print_cell(t, i % t->n, t->cells[i]);
 		free(t->cells[i]);
 	}
