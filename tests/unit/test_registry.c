@@ -523,6 +523,74 @@ static void main_cancel(struct fixture *f)
 		check(w[i].result == -ECANCELED || w[i].result == 0);
 }
 
+/* By tag: what comes says which digest the tag means. */
+static void main_resolve(struct fixture *f)
+{
+	struct digest digest, want;
+	struct buf body = BUF_INIT;
+	struct err err = ERR_INIT;
+	char ref[256], text[DIGEST_TEXT_SIZE];
+	struct str type;
+	struct arena a;
+
+	arena_init(&a, KiB(64));
+	snprintf(ref, sizeof(ref), "127.0.0.1:%u/a/b:tag", f->a.port);
+	check(registry_resolve(f->r, str_of(ref), &a, &body, &digest, &type, &err) == 0);
+	check(strstr(f->a.log, "GET /v2/a/b/manifests/tag;"));
+	sha256(manifest, sizeof(manifest) - 1, &want);
+	check(digest_eq(&digest, &want) && body.len == sizeof(manifest) - 1 && type.len == 0);
+	buf_fini(&body);
+	digest_text(&want, text);
+	snprintf(ref, sizeof(ref), "127.0.0.1:%u/a/b@%s", f->a.port, text);
+	check(registry_resolve(f->r, str_of(ref), &a, &body, &digest, &type, &err) == 0);
+	buf_fini(&body);
+	f->mode = LIES; /* not what the digest wants */
+	check(registry_resolve(f->r, str_of(ref), &a, &body, &digest, &type, &err) == -EBADMSG);
+	f->mode = GONE;
+	check(registry_resolve(f->r, str_of(ref), &a, &body, &digest, &type, &err) == -ENOENT);
+	check(registry_resolve(f->r, STR("//"), &a, &body, &digest, &type, &err) == -EINVAL);
+	arena_fini(&a);
+}
+
+static void main_login(struct fixture *f)
+{
+	struct want w = {.f = f, .off = 0, .len = 10};
+	struct err err = ERR_INIT;
+	char ref[64];
+
+	f->mode = BASIC;
+	check(fetch(&w) == -EACCES); /* nobody has said who asks */
+	snprintf(ref, sizeof(ref), "127.0.0.1:%u/a/b", f->b.port);
+	check(registry_login(f->r, str_of(ref), STR("u"), STR("p"), &err) == 0);
+	check(fetch(&w) == -EACCES); /* they are for another host */
+	snprintf(ref, sizeof(ref), "127.0.0.1:%u/a/b", f->a.port);
+	check(registry_login(f->r, str_of(ref), STR("u"), STR("wrong"), &err) == 0);
+	check(fetch(&w) == -EACCES);
+	check(registry_login(f->r, str_of(ref), STR("u"), STR("p"), &err) == 0);
+	good(f, 0, 10);
+	for (int i = 0; i < 2 * REGISTRY_LOGINS_MAX; i++) {
+		snprintf(ref, sizeof(ref), "host%d.test/a", i);
+		check(registry_login(f->r, str_of(ref), STR("u"), STR("p"), &err) == 0);
+	}
+}
+
+static void main_plain_http(struct fixture *f)
+{
+	struct err err = ERR_INIT;
+	char path[96], text[256] = "";
+	FILE *file;
+
+	check(registry_plain(f->r, STR("one.test:5000/a/b:c"), &err) == 0);
+	check(registry_plain(f->r, STR("two.test/a"), &err) == 0);
+	check(registry_plain(f->r, STR("one.test:5000/x"), &err) == 0);
+	check(registry_plain(f->r, STR("//"), &err) == -EINVAL);
+	snprintf(path, sizeof(path), "%s/plain", f->dir);
+	file = fopen(path, "r");
+	check(file && fread(text, 1, sizeof(text) - 1, file) > 0);
+	fclose(file);
+	check(strcmp(text, "one.test:5000\ntwo.test\n") == 0);
+}
+
 static void main_stop(struct fixture *f)
 {
 	struct want w = {.f = f, .off = 0, .len = BLOB_SIZE, .stop = -EDOM};
@@ -536,11 +604,13 @@ static void main_stop(struct fixture *f)
 static void set_up(struct fixture *f)
 {
 	struct registry_options o = {.docker_config = f->config, .user_agent = "test"};
-	char text[256], path[96];
+	char text[256], path[96], plain[96];
 
 	snprintf(f->dir, sizeof(f->dir), "/tmp/test_registry.XXXXXX");
 	check(mkdtemp(f->dir));
 	snprintf(f->config, sizeof(f->config), "%s/config.json", f->dir);
+	snprintf(plain, sizeof(plain), "%s/plain", f->dir);
+	o.plain_file = plain;
 	snprintf(path, sizeof(path), "%s/root", f->dir);
 	check(mkdir(path, 0755) == 0);
 	snprintf(path, sizeof(path), "%s/root/_default", f->dir);
@@ -625,6 +695,9 @@ in_task(mirror, true)
 in_task(budget, false)
 in_task(cancel, false)
 in_task(stop, false)
+in_task(resolve, false)
+in_task(login, false)
+in_task(plain_http, false)
 	/* clang-format on */
 
 	int main(void)
@@ -648,6 +721,9 @@ in_task(stop, false)
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_resolve),
+		cmocka_unit_test(test_login),
+		cmocka_unit_test(test_plain_http),
 	};
 
 	return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
