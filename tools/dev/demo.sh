@@ -24,15 +24,16 @@ brief() {
 step "Starting a registry, containerd and $SNAPSHOTTER in $T (DIR below)"
 need pgrep awk
 start_registry
-[[ $SNAPSHOTTER != firstlight ]] || start_firstlightd
+firstlightd_args=(--containerd "$CONTAINERD_SOCKET")
+start_firstlightd
 start_containerd
 push_image "$(lazy_image small esgz)" demo/hello:1
 image=$REGISTRY/demo/hello:1
 echo "ready; the image, in the format eStargz, is $image"
 
 step "Pulling it: its tables of contents, no layer"
-say_command "ctr-remote image rpull --plain-http --snapshotter $SNAPSHOTTER $image"
-ctr_remote image rpull --plain-http --snapshotter "$SNAPSHOTTER" "$image" | tail -n 3 | brief
+say_command "firstlight pull --plain-http $image"
+"$BUILD/firstlight" pull --address "$FIRSTLIGHT_SOCKET" --plain-http "$image" 2>&1 | brief
 
 step "Running a container on it"
 say_command "ctr run --rm --snapshotter $SNAPSHOTTER $image $NAME-hello"
@@ -49,8 +50,12 @@ step "What that container's root is mounted from"
 awk -v name="/$NAME-sleeper/rootfs" 'index($2, name) { print "type " $3; gsub(",", "\n", $4); print $4 }' \
 	/proc/mounts | brief
 
+step "How much of it is here by now"
+say_command "firstlight images"
+"$BUILD/firstlight" images --address "$FIRSTLIGHT_SOCKET" | brief
+
 step "Cleaning up"
 remove_container "$NAME-sleeper"
 ctr image rm --sync "$image" >/dev/null
 echo "$(ctr snapshot --snapshotter "$SNAPSHOTTER" ls | tail -n +2 | wc -l) snapshots are left"
-[[ $SNAPSHOTTER != firstlight ]] || stop_firstlightd
+stop_firstlightd
