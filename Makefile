@@ -22,7 +22,8 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 # --- packages (Debian 12) ------------------------------------------------------------------------
 DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-dev librocksdb-dev \
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev libssl-dev \
-	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev
+	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev \
+	libarchive-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
@@ -74,7 +75,7 @@ $(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
 
 $(BUILD)/firstlight: $(CLI_O) $(LIB)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs libarchive)
 
 $(LIB): $(LIB_O)
 	$(call say,AR,$@)

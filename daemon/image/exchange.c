@@ -34,9 +34,9 @@ struct hop {
 	int taken;       /* what on_head or on_body answered */
 };
 
-static bool is_data(int status)
+static bool is_data(const struct exchange *x, int status)
 {
-	return status == 200 || status == 206;
+	return x->push ? status / 100 == 2 : status == 200 || status == 206;
 }
 
 static int on_head(void *arg, const struct http_head *head)
@@ -45,7 +45,7 @@ static int on_head(void *arg, const struct http_head *head)
 	int r = 0;
 
 	h->x->status = head->status;
-	if (is_data(head->status))
+	if (is_data(h->x, head->status))
 		r = h->taken = h->x->on_head ? h->x->on_head(h->x->arg, head) : 0;
 	else if (head->status == 416) /* some announce the whole blob and send a line */
 		r = -EALREADY;
@@ -58,10 +58,10 @@ static int on_body(void *arg, const void *data, size_t n)
 	struct hop *h = arg;
 	int r;
 
-	if (is_data(h->x->status)) {
+	if (is_data(h->x, h->x->status)) {
 		h->got = true;
 		h->x->all->stats.bytes[h->x->class] += n;
-		r = h->taken = h->x->on_body(h->x->arg, data, n);
+		r = h->taken = h->x->on_body ? h->x->on_body(h->x->arg, data, n) : 0;
 	} else if (h->body.len + n > REGISTRY_ERROR_BODY_MAX) {
 		size_t room = REGISTRY_ERROR_BODY_MAX - h->body.len;
 
@@ -152,7 +152,8 @@ static may_suspend int send(struct hop *h, unsigned timeout_ms, struct err *err)
 {
 	struct exchange *x = h->x;
 	const char *authorization = NULL;
-	struct http_request q = {.method = "GET",
+	struct http_request q = {.method = x->method ? x->method : "GET",
+				 .body = x->body,
 				 .url = h->url,
 				 .tls = &x->host->tls,
 				 .connect_timeout_ms = x->host->dial_timeout_ms,
@@ -309,7 +310,7 @@ static bool is_redirect(int status)
 /* Of a place that was right once. Nothing of its answer has been taken. */
 static bool is_useless(const struct hop *h, int r)
 {
-	if (is_data(h->x->status))
+	if (is_data(h->x, h->x->status))
 		return r == -EBADMSG && h->taken == r && !h->got;
 	return r != -ECANCELED && (r < 0 || h->x->status >= 400);
 }
@@ -369,7 +370,7 @@ static may_suspend int follow(struct exchange *x, struct way *w, uint64_t due_ns
 		next = h.peer ? next_url(&h, w, r) : NULL;
 		if (h.peer)
 			learn_plain(&h, w);
-		if (!next && r == 0 && !is_data(x->status))
+		if (!next && r == 0 && !is_data(x, x->status))
 			r = status_error(&h, err);
 		hop_end(&h);
 		if (!next)
@@ -385,7 +386,7 @@ int exchange_run(struct exchange *x, struct err *err)
 {
 	struct peer *p = peer_get(&x->all->peers, str_of(x->host->authority));
 	bool https = x->host->https && !(x->host->fallback && p && p->plain);
-	struct way w = {.first = api_url(x, https)};
+	struct way w = {.first = x->url ? x->url : api_url(x, https)};
 	uint64_t due_ns = loop_now_ns(x->all->loop) + x->timeout_ms * NS_PER_MS;
 	int r;
 

@@ -29,7 +29,11 @@ struct exchange {
 	struct exchanger *all;
 	const struct host *host;
 	const char *ns, *repository;
-	const char *what;                          /* "blobs/sha256:…" */
+	const char *what;   /* "blobs/sha256:…" */
+	const char *method; /* NULL = "GET" */
+	const char *url;    /* instead of the address that host, repository and what make; NULL */
+	struct str body;    /* of POST and PUT */
+	bool push;          /* any 2xx is an answer, and takes no body */
 	const char *headers[EXCHANGE_HEADERS_MAX]; /* "Name: value" */
 	size_t headers_n;
 	bool blob; /* remember where it is */

@@ -3,7 +3,7 @@
  * Registries. Owns what is known of hosts, tokens and places of blobs; a request lives in the frame
  * of its task. Loop thread; hosts.toml is read by threads.
  */
-#include "image/registry.h"
+#include "image/registry_impl.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,10 +11,7 @@
 
 #include "base/limits.h"
 #include "image/blob.h"
-#include "image/budget.h"
-#include "image/exchange.h"
 #include "image/plain.h"
-#include "image/ref.h"
 #include "loop/loop.h"
 #include "loop/sync.h"
 #include "loop/work.h"
@@ -26,15 +23,6 @@
 	"Accept: application/vnd.docker.distribution.manifest.v2+json, "                           \
 	"application/vnd.docker.distribution.manifest.list.v2+json, "                              \
 	"application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*"
-
-struct registry {
-	struct work *threads;
-	char *hosts_dirs, *docker_config, *user_agent, *plain_file;
-	struct budget budget;
-	struct exchanger ex;
-	struct map spaces; /* space.node */
-	uint64_t random;
-};
 
 /* A namespace: the hosts that serve it. */
 struct space {
@@ -172,28 +160,6 @@ static may_suspend int hosts_get(struct registry *r, const char *ns, struct host
 
 /* --- tries ----------------------------------------------------------------------------------- */
 
-/* One request, over all its hosts and tries. */
-struct pull {
-	struct registry *r;
-	struct ref ref;
-	struct hosts *hosts;
-	enum fetch_class class;
-	const bool *urgent;
-	bool large; /* the background waits */
-	uint32_t skip_hosts;
-	char what[160];            /* a tag has 128 characters at most */
-	uint64_t size;             /* bytes that are expected */
-	struct arena names, arena; /* the ref's; one try's */
-	/* Fills in the rest of an exchange and judges its answer. */
-	may_suspend int (*attempt)(struct pull *p, struct exchange *x, struct err *err);
-	void *arg;
-	bool progress; /* the last try has brought something */
-	bool started;
-	uint64_t start_ns, paused_ns; /* of the first try; pauses before it */
-	int status;
-	unsigned host, wait_ms;
-};
-
 static uint64_t random_next(struct registry *r)
 {
 	r->random ^= r->random >> 12;
@@ -325,7 +291,7 @@ static may_suspend int try_hosts(struct pull *p, struct err *err)
 	return e;
 }
 
-static may_suspend int pull_run(struct pull *p, struct str ref, struct err *err)
+may_suspend int pull_run(struct pull *p, struct str ref, struct err *err)
 {
 	int e = ref_parse(ref, &p->names, &p->ref, err);
 
@@ -336,8 +302,8 @@ static may_suspend int pull_run(struct pull *p, struct str ref, struct err *err)
 	return try_hosts(p, err);
 }
 
-static void pull_init(struct pull *p, struct registry *r, enum fetch_class class, const char *kind,
-		      const struct digest *digest)
+void pull_init(struct pull *p, struct registry *r, enum fetch_class class, const char *kind,
+	       const struct digest *digest)
 {
 	char text[DIGEST_TEXT_SIZE];
 
@@ -348,7 +314,7 @@ static void pull_init(struct pull *p, struct registry *r, enum fetch_class class
 	arena_init(&p->arena, REGISTRY_MEMORY_MAX);
 }
 
-static void pull_fini(struct pull *p)
+void pull_fini(struct pull *p)
 {
 	hosts_unref(p->hosts);
 	arena_fini(&p->names);
@@ -725,4 +691,27 @@ void registry_stats(const struct registry *r, struct registry_stats *ret)
 	*ret = r->ex.stats;
 	memcpy(ret->running, r->budget.running, sizeof(ret->running));
 	memcpy(ret->waiting, r->budget.waiting, sizeof(ret->waiting));
+}
+
+may_suspend const char *registry_address(struct registry *r, const char *ns, const char *path,
+					 struct arena *a)
+{
+	struct hosts *h;
+	const char *url = NULL;
+
+	if (hosts_get(r, ns, &h, NULL) < 0)
+		return NULL;
+	for (size_t i = 0; i < h->n && !url; i++) {
+		const struct host *one = &h->list[i];
+		struct peer *p = peer_get(&r->ex.peers, str_of(one->authority));
+		bool https = one->https && !(one->fallback && p && p->plain);
+
+		if (p)
+			peer_put(p);
+		if (!one->ns)
+			url = arena_printf(a, "%s://%s%s", https ? "https" : "http", one->authority,
+					   path);
+	}
+	hosts_unref(h);
+	return url;
 }

@@ -532,7 +532,9 @@ static int set_request(struct run *r)
 	}
 	if (curl_easy_setopt(c, CURLOPT_URL, q->url) != CURLE_OK)
 		return -ENOMEM;
-	if (strcmp(q->method, "POST") == 0) {
+	if (strcmp(q->method, "PUT") == 0)
+		curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, "PUT");
+	if (strcmp(q->method, "POST") == 0 || strcmp(q->method, "PUT") == 0) {
 		curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->body.len ? q->body.p : "");
 	} else if (strcmp(q->method, "HEAD") == 0) {

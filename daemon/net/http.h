@@ -43,11 +43,11 @@ struct http_head {
 struct str http_header(const struct http_head *h, const char *name);
 
 struct http_request {
-	const char *method;         /* "GET", "HEAD", "POST" */
+	const char *method;         /* "GET", "HEAD", "POST", "PUT" */
 	const char *url;            /* http:// or https:// only */
 	const char *const *headers; /* "Name: value" */
 	size_t headers_n;
-	struct str body;             /* of a POST */
+	struct str body; /* of a POST or PUT; sent from where it is, so it may be a mapped file */
 	const struct http_tls *tls;  /* NULL = the system's */
 	unsigned connect_timeout_ms; /* 0 = HTTP_CONNECT_TIMEOUT_MS; TLS included */
 	unsigned idle_timeout_ms;    /* no byte for so long; 0 = HTTP_IDLE_TIMEOUT_MS */

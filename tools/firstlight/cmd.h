@@ -12,6 +12,7 @@ struct cmd {
 };
 
 int cmd_containerd_config(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_events(int argc, char **argv);

@@ -28,6 +28,7 @@ static const struct cmd cmds[] = {
 	{"drain", "fetch all that is missing; no layer is lazy from now on", cmd_drain},
 	{"scan", "compare containerd's records with the daemon's", cmd_scan},
 	{"prepare", "register an image's layers without its registry", cmd_prepare},
+	{"convert", "convert an image into a lazy format", cmd_convert},
 	{"doctor", "find out what this host can, and what stands in the way", cmd_doctor},
 	{"containerd-config", "containerd's settings for firstlight", cmd_containerd_config},
 	{"version", "versions of the command and the daemon", cmd_version},

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Both kinds of ends. */
+#include "convert_end.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "convert_json.h"
+#include "image/ref.h"
+#include "image/registry.h"
+#include "image/registry_push.h"
+
+#include "base/banned.h"
+
+#define INDEX_MAX  MANIFEST_MAX
+#define NAME_LABEL "org.opencontainers.image.ref.name"
+#define PATH_MAX_  4096
+
+int end_parse(const char *text, struct registry *r, struct arena *a, struct end *ret,
+	      struct err *err)
+{
+	struct ref ref;
+	const char *colon;
+
+	if (strncmp(text, "oci:", 4) != 0) {
+		*ret = (struct end){.registry = r, .ref = text};
+		return ref_parse(str_of(text), a, &ref, err);
+	}
+	text += 4;
+	colon = strrchr(text, ':');
+	if (colon && strchr(colon, '/'))
+		colon = NULL;
+	*ret = (struct end){.tag = colon ? colon + 1 : ""};
+	ret->dir = colon ? arena_strndup(a, text, (size_t)(colon - text)) : text;
+	if (!ret->dir)
+		return err_set(err, -ENOMEM, "out of memory");
+	return ret->dir[0] && strlen(ret->dir) < PATH_MAX_ - 128
+		       ? 0
+		       : err_set(err, -EINVAL, "oci: needs a directory");
+}
+
+static void blob_path(const struct end *e, const struct digest *digest, char ret[PATH_MAX_])
+{
+	char hex[DIGEST_HEX_SIZE];
+
+	digest_hex(digest, hex);
+	snprintf(ret, PATH_MAX_, "%s/blobs/sha256/%s", e->dir, hex);
+}
+
+static int read_layout(const struct end *e, const struct digest *digest, size_t max,
+		       struct buf *ret, struct err *err)
+{
+	char path[PATH_MAX_];
+	struct digest is;
+	int r;
+
+	blob_path(e, digest, path);
+	r = file_read_all(path, max, ret, err);
+	if (r < 0)
+		return err_set(err, r, "%s: %s", path, strerror(-r));
+	sha256(ret->data, ret->len, &is);
+	return digest_eq(&is, digest) ? 0 : err_set(err, -EBADMSG, "%s is damaged", path);
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int read_index(const struct end *e, struct buf *ret, struct err *err)
+{
+	char path[PATH_MAX_];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/index.json", e->dir);
+	r = file_read_all(path, INDEX_MAX, ret, err);
+	return r < 0 ? err_set(err, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+static const struct json *find_tag(const struct json *list, const char *tag)
+{
+	for (const struct json *d = list ? list->first : NULL; d; d = d->next) {
+		if (str_eq(json_text(json_get(d, "annotations"), NAME_LABEL), str_of(tag)))
+			return d;
+	}
+	return tag[0] || !list || !list->first || list->first->next ? NULL : list->first;
+}
+
+static int resolve_layout(const struct end *e, struct arena *a, struct buf *ret,
+			  struct digest *digest, struct str *ret_type, struct err *err)
+{
+	auto_buf struct buf text = BUF_INIT;
+	const struct json *d;
+	struct json *doc;
+	int r = read_index(e, &text, err);
+
+	if (r == 0)
+		r = json_tree((struct str){(char *)text.data, text.len}, a, &doc, err);
+	if (r < 0)
+		return r;
+	d = find_tag(json_get(doc, "manifests"), e->tag);
+	if (!d)
+		return err_set(err, -ENOENT,
+			       e->tag[0] ? "%s has no image %s"
+					 : "%s has not just one image: oci:DIR:TAG names one%s",
+			       e->dir, e->tag);
+	if (digest_parse(json_text(d, "digest"), digest) < 0)
+		return err_set(err, -EBADMSG, "%s/index.json has no digest", e->dir);
+	*ret_type = json_text(d, "mediaType");
+	return read_layout(e, digest, MANIFEST_MAX, ret, err);
+}
+
+may_suspend int end_resolve(struct end *e, struct arena *a, struct buf *ret, struct digest *digest,
+			    struct str *ret_type, struct err *err)
+{
+	return e->registry ? registry_resolve(e->registry, str_of(e->ref), a, ret, digest, ret_type,
+					      err)
+			   : resolve_layout(e, a, ret, digest, ret_type, err);
+}
+
+may_suspend int end_manifest(struct end *e, const struct digest *digest, struct buf *ret,
+			     struct err *err)
+{
+	return e->registry ? registry_manifest(e->registry, str_of(e->ref), digest, FETCH_DEMAND,
+					       ret, err)
+			   : read_layout(e, digest, MANIFEST_MAX, ret, err);
+}
+
+struct taking {
+	int fd, result;
+	struct sha256 sum;
+};
+
+static int take(void *arg, uint64_t off, const void *data, size_t n)
+{
+	struct taking *t = arg;
+
+	sha256_add(&t->sum, data, n);
+	if (pwrite(t->fd, data, n, (off_t)off) != (ssize_t)n)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int copy_file(struct taking *t, const char *path, struct err *err)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	auto_free char *buf = malloc(MiB(1));
+	uint64_t off = 0;
+	ssize_t n = 1;
+	int r = fd < 0 ? -errno : buf ? 0 : -ENOMEM;
+
+	while (r == 0 && n > 0) {
+		n = read(fd, buf, MiB(1));
+		r = n < 0 ? -errno : n ? take(t, off, buf, (size_t)n) : 0;
+		off += n > 0 ? (uint64_t)n : 0;
+	}
+	return r < 0 ? err_set(err, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+static may_suspend int fetch_registry(struct end *e, const struct digest *digest, uint64_t size,
+				      struct taking *t, struct err *err)
+{
+	struct blob_request q = {.ref = str_of(e->ref),
+				 .digest = *digest,
+				 .len = size,
+				 .class = FETCH_DEMAND,
+				 .on_data = take,
+				 .arg = t};
+	struct blob_answer answer;
+
+	return registry_blob(e->registry, &q, &answer, err);
+}
+
+may_suspend int end_fetch(struct end *e, const struct digest *digest, uint64_t size, int fd,
+			  struct err *err)
+{
+	struct taking t = {.fd = fd};
+	char path[PATH_MAX_];
+	struct digest is;
+	int r = sha256_init(&t.sum);
+
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	if (e->registry) {
+		r = size ? fetch_registry(e, digest, size, &t, err) : 0;
+	} else {
+		blob_path(e, digest, path);
+		r = copy_file(&t, path, err);
+	}
+	sha256_done(&t.sum, &is);
+	sha256_fini(&t.sum);
+	if (r == 0 && !digest_eq(&is, digest))
+		r = err_set(err, -EBADMSG, "a blob is not that of its digest");
+	return r;
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static int make_dir(const char *path, struct err *err)
+{
+	return mkdir(path, 0755) < 0 && errno != EEXIST ? err_errno(err, -errno, "make %s", path)
+							: 0;
+}
+
+static int write_file(const char *path, const void *data, size_t n, struct err *err)
+{
+	char tmp[PATH_MAX_ + 16];
+	auto_close int fd = -1;
+
+	snprintf(tmp, sizeof(tmp), "%s.new.%d", path, (int)getpid());
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, data, n) != (ssize_t)n || fsync(fd) < 0 || rename(tmp, path) < 0) {
+		int r = errno ? -errno : -EIO;
+
+		unlink(tmp);
+		return err_errno(err, r, "write %s", path);
+	}
+	return 0;
+}
+
+int end_prepare(struct end *e, struct err *err)
+{
+	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+	char path[PATH_MAX_];
+	int r;
+
+	if (e->registry)
+		return 0;
+	r = make_dir(e->dir, err);
+	snprintf(path, sizeof(path), "%s/blobs", e->dir);
+	r = r == 0 ? make_dir(path, err) : r;
+	snprintf(path, sizeof(path), "%s/blobs/sha256", e->dir);
+	r = r == 0 ? make_dir(path, err) : r;
+	snprintf(path, sizeof(path), "%s/oci-layout", e->dir);
+	if (r == 0 && access(path, F_OK) < 0)
+		r = write_file(path, layout, sizeof(layout) - 1, err);
+	return r;
+}
+
+may_suspend int end_has(struct end *e, const struct digest *digest, struct err *err)
+{
+	char path[PATH_MAX_];
+
+	if (e->registry)
+		return registry_has_blob(e->registry, str_of(e->ref), digest, err);
+	blob_path(e, digest, path);
+	return access(path, F_OK) == 0;
+}
+
+may_suspend int end_mount(struct end *e, const struct digest *digest, const struct end *from,
+			  struct err *err)
+{
+	auto_arena struct arena a;
+	struct ref to, of;
+
+	if (!e->registry || !from->registry)
+		return 0;
+	arena_init(&a, KiB(32));
+	if (ref_parse(str_of(e->ref), &a, &to, NULL) < 0 ||
+	    ref_parse(str_of(from->ref), &a, &of, NULL) < 0 || strcmp(to.host, of.host) != 0)
+		return 0;
+	return registry_mount_blob(e->registry, str_of(e->ref), digest, of.repository, err);
+}
+
+may_suspend int end_put(struct end *e, const struct digest *digest, int fd, uint64_t size,
+			struct err *err)
+{
+	char path[PATH_MAX_];
+	void *map = size ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : NULL;
+	int r;
+
+	if (map == MAP_FAILED)
+		return err_errno(err, -errno, "read a blob");
+	if (e->registry) {
+		r = registry_put_blob(e->registry, str_of(e->ref), digest,
+				      (struct str){size ? map : "", size}, err);
+	} else {
+		blob_path(e, digest, path);
+		r = write_file(path, size ? map : "", size, err);
+	}
+	if (map)
+		munmap(map, size);
+	return r;
+}
+
+may_suspend int end_put_manifest(struct end *e, struct str body, const char *type, struct err *err)
+{
+	char path[PATH_MAX_];
+	struct digest digest;
+
+	if (e->registry)
+		return registry_put_manifest(e->registry, str_of(e->ref), body, type, false, err);
+	sha256(body.p, body.len, &digest);
+	blob_path(e, &digest, path);
+	return write_file(path, body.p, body.len, err);
+}
+
+/* The other images of the layout stay. */
+static int tag_layout(struct end *e, struct str body, const char *type, struct err *err)
+{
+	const char *tag = e->tag[0] ? e->tag : "latest";
+	auto_buf struct buf old = BUF_INIT, text = BUF_INIT;
+	char path[PATH_MAX_], digest[DIGEST_TEXT_SIZE];
+	const struct json *list = NULL;
+	auto_arena struct arena a;
+	struct json *doc;
+	struct digest d;
+	int r = 0;
+
+	arena_init(&a, JSON_TREE_MAX);
+	if (read_index(e, &old, NULL) == 0 &&
+	    json_tree((struct str){(char *)old.data, old.len}, &a, &doc, NULL) == 0)
+		list = json_get(doc, "manifests");
+	sha256(body.p, body.len, &d);
+	digest_text(&d, digest);
+	r = buf_printf(&text,
+		       "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index."
+		       "v1+json\",\"manifests\":[");
+	for (const struct json *m = list ? list->first : NULL; m && r == 0; m = m->next) {
+		if (str_eq(json_text(json_get(m, "annotations"), NAME_LABEL), str_of(tag)))
+			continue;
+		r = json_put(&text, m);
+		if (r == 0)
+			r = buf_append(&text, ",", 1);
+	}
+	if (r == 0)
+		r = buf_printf(&text,
+			       "{\"mediaType\":\"%s\",\"digest\":\"%s\",\"size\":%zu,"
+			       "\"annotations\":{\"" NAME_LABEL "\":\"%s\"}}]}\n",
+			       type, digest, body.len, tag);
+	if (r < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	snprintf(path, sizeof(path), "%s/index.json", e->dir);
+	return write_file(path, text.data, text.len, err);
+}
+
+may_suspend int end_tag(struct end *e, struct str body, const char *type, struct err *err)
+{
+	int r;
+
+	if (e->registry)
+		return registry_put_manifest(e->registry, str_of(e->ref), body, type, true, err);
+	r = end_put_manifest(e, body, type, err);
+	return r == 0 ? tag_layout(e, body, type, err) : r;
+}
