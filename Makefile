@@ -141,7 +141,7 @@ unit: $(UNIT)
 
 # The second make sees what deps has installed.
 check: deps
-	$(Q)$(MAKE) --no-print-directory tests go fuzz-build
+	$(Q)$(MAKE) --no-print-directory tests go fuzz-build $(BUILD)/bench/link
 	$(Q)BUILD=$(BUILD) SAN=$(SAN) tests/run $(wildcard tests/tidy/test_*.sh) $(UNIT) tests/fuzz/short.sh $(SYSTEM_TESTS)
 
 tidy:

@@ -141,3 +141,56 @@ blob_bytes() {
 		key = $2; who[key " " $5] = $5; n[key " " $5]++; sum[key " " $5] += $4
 	} END { for (k in n) { split(k, part, " "); print part[1], n[k], sum[k], who[k] } }' | sort
 }
+
+# --- whole trees; START is the time (seconds) after which a time is "recent" ---
+
+with_firstlight() {
+	[[ $SNAPSHOTTER == firstlight ]]
+}
+
+view_image() {
+	"$BUILD/go/viewmount" -address "$CONTAINERD_SOCKET" -snapshotter "$@"
+}
+
+# dump SNAPSHOTTER IMAGE OPTION...: the whole tree, mounted read-only, into $T/SNAPSHOTTER.tree. Files
+# that only the converter added are left out: unpacking shows them, a lazy layer hides them.
+dump() {
+	local target=$T/mnt-$1
+	mkdir "$target"
+	view_image "$1" "$2" "$target"
+	"$BUILD/go/treedump" -since "$START" "${@:3}" "$target" >"$T/all.tree" || fail "$1: the tree cannot be read"
+	view_image "$1" -u "$target"
+	rmdir "$target"
+	grep -vE '^"(stargz\.index\.json|\.prefetch\.landmark|\.no\.prefetch\.landmark)" ' "$T/all.tree" >"$T/$1.tree"
+}
+
+# hide_implied_times: no layer tells the time of a directory that is only a parent of what it holds.
+# Those are "recent" where the image was unpacked; the others' time of them is hidden too.
+hide_implied_times() {
+	awk -v reference="$T/overlayfs.tree" '
+		function path_of(line) { match(line, /^"([^"\\]|\\.)*" /); return substr(line, 1, RLENGTH) }
+		BEGIN { while ((getline line < reference) > 0) { p = path_of(line)
+				split(substr(line, length(p) + 1), f, " ")
+				if (f[1] == "dir" && f[6] == "recent") implied[p] = 1 } }
+		{ p = path_of($0)
+		  if (p in implied) { rest = substr($0, length(p) + 1); n = split(rest, f, " "); f[6] = "recent"
+			rest = f[1]; for (i = 2; i <= n; i++) rest = rest " " f[i]
+			print p rest } else print }' "$T/$SNAPSHOTTER.tree" >"$T/hidden.tree"
+	mv "$T/hidden.tree" "$T/$SNAPSHOTTER.tree"
+}
+
+compare_trees() {
+	local image=$1 options=()
+	# The index of stargz' formats has whole seconds.
+	[[ $image == *-cs ]] || options=(-seconds)
+	dump "$SNAPSHOTTER" "$image" "${options[@]}"
+	[[ $SNAPSHOTTER == overlayfs ]] || dump overlayfs "$image" "${options[@]}"
+	hide_implied_times
+	if ! cmp -s "$T/overlayfs.tree" "$T/$SNAPSHOTTER.tree"; then
+		diff -U0 "$T/overlayfs.tree" "$T/$SNAPSHOTTER.tree" | head -n 60 | cut -c 1-300 >&2 || true
+		[[ $SNAPSHOTTER != stargz ]] || return 0
+		fail "the tree of $image on $SNAPSHOTTER (+) is not the one on overlayfs (-)"
+	fi
+	(($(wc -l <"$T/overlayfs.tree") > 800)) || fail "the tree of $image is too small"
+	say "the trees are equal: $(wc -l <"$T/overlayfs.tree") paths"
+}

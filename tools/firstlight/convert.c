@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "cmd.h"
 #include "convert_codec.h"
 #include "convert_image.h"
@@ -218,6 +219,7 @@ static int run_all(struct run *run)
 	if (loop_new(&loop, &run->err) < 0)
 		return out_fail(NAME, "%s", run->err.text);
 	start = loop_now_ns(loop);
+	log_init(LOG_LEVEL_ERROR, "convert"); /* what is retried is not told */
 	progress_begin("converting", run->json);
 	r = loop_run(loop, main_task, run);
 	progress_end();

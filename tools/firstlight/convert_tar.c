@@ -101,6 +101,7 @@ static int take(struct tar_list *l, struct archive_entry *e, struct tar_entry *t
 	t->uid = (uint32_t)archive_entry_uid(e);
 	t->gid = (uint32_t)archive_entry_gid(e);
 	t->mtime = archive_entry_mtime_is_set(e) ? archive_entry_mtime(e) : 0;
+	t->mtime_nsec = t->mtime ? (uint32_t)archive_entry_mtime_nsec(e) : 0;
 	t->major = (uint32_t)archive_entry_rdevmajor(e);
 	t->minor = (uint32_t)archive_entry_rdevminor(e);
 	l->index = l->index || strcmp(t->name, "stargz.index.json") == 0;

@@ -27,6 +27,7 @@ struct tar_entry {
 	uint64_t header, data, size;    /* offsets in the tar; size of a regular file */
 	uint32_t mode, uid, gid;
 	int64_t mtime;
+	uint32_t mtime_nsec;
 	uint32_t major, minor;
 	struct tar_xattr *xattrs;
 	size_t xattrs_n;

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -49,16 +50,21 @@ static int put_digest(struct buf *b, const char *key, const struct digest *d)
 	return buf_printf(b, ",\"%s\":\"%s\"", key, text);
 }
 
-static int put_time(struct buf *b, int64_t t)
+/* With the fraction, which most writers drop and readers take. */
+static int put_time(struct buf *b, int64_t t, uint32_t nsec)
 {
 	time_t when = (time_t)t;
-	char text[40];
+	char text[40], fraction[16];
 	struct tm tm;
+	size_t n;
 
-	if (!t || !gmtime_r(&when, &tm) || tm.tm_year < -1900 || tm.tm_year > 8099)
+	if ((!t && !nsec) || !gmtime_r(&when, &tm) || tm.tm_year < -1900 || tm.tm_year > 8099)
 		return 0;
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	return put_text(b, "modtime", text);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	n = (size_t)snprintf(fraction, sizeof(fraction), ".%09u", nsec);
+	while (n && (fraction[n - 1] == '0' || fraction[n - 1] == '.'))
+		fraction[--n] = 0;
+	return buf_printf(b, ",\"modtime\":\"%s%sZ\"", text, fraction);
 }
 
 static int put_xattrs(struct buf *b, const struct tar_entry *e)
@@ -104,7 +110,7 @@ static int put_entry(struct buf *b, const struct tar_entry *e, const struct piec
 	if (r == 0)
 		r = put_number(b, "size", e->size);
 	if (r == 0)
-		r = put_time(b, e->mtime);
+		r = put_time(b, e->mtime, e->mtime_nsec);
 	if (r == 0 && e->link)
 		r = put_text(b, "linkName", e->link);
 	if (r == 0)

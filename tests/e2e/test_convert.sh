@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 400
+#
+# firstlight convert: the same bytes on every run, whatever the number of threads; between layouts and
+# registries; what it makes has the tree that the image had, under overlayfs, stargz and firstlight, and is
+# read by skopeo and ctr-remote.
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/lazy.sh"
+
+FIRSTLIGHT=$BUILD/firstlight
+START=$(date +%s)
+need jq skopeo ctr-remote
+
+convert() {
+	timeout --foreground 120 "$FIRSTLIGHT" convert "$@" >"$T/convert.out" 2>"$T/convert.err" || {
+		cat "$T/convert.err" >&2
+		return 1
+	}
+}
+
+# wrong WORDS ARGUMENT...: fails in one line with the words.
+wrong() {
+	local words=$1 status=0
+	shift
+	timeout --foreground 120 "$FIRSTLIGHT" convert "$@" >/dev/null 2>"$T/convert.err" || status=$?
+	((status == 1 || status == 2)) || fail "convert $*: status $status"
+	[[ $(grep -cv -e '^hint: ' -e '^sha256:' "$T/convert.err") == 1 ]] || fail "convert $*: not one line: $(cat "$T/convert.err")"
+	grep -q "$words" "$T/convert.err" || fail "convert $*: says $(cat "$T/convert.err")"
+}
+
+start_registry
+firstlightd_args=(--containerd "$CONTAINERD_SOCKET")
+start_firstlightd
+start_stargz "$REGISTRY" # before containerd: it would look for it again only after a while
+start_containerd
+
+for kind in small sink; do
+	layout=$(lazy_image $kind org)
+	for format in zstd:chunked estargz; do
+		name=$kind-${format%%:*}
+		say "$name: the same bytes twice"
+		convert -f $format -j 1 "oci:$layout" "oci:$T/$name-1"
+		convert -f $format -j 4 "oci:$layout" "oci:$T/$name-2"
+		diff -r "$T/$name-1" "$T/$name-2" >/dev/null || fail "$name: two runs differ"
+		convert -f $format --json "oci:$T/$name-1" "oci:$T/$name-3"
+		jq -e '.layers | map(.action) | all(. == "kept")' "$T/convert.out" >/dev/null ||
+			fail "$name: converted again, layers are not kept: $(cat "$T/convert.out")"
+		diff -r "$T/$name-1" "$T/$name-3" >/dev/null || fail "$name: what is right was changed"
+		find "$T/$name-1/blobs" -type f | while read -r blob; do
+			[[ $(sha256sum "$blob" | cut -d ' ' -f 1) == "$(basename "$blob")" ]] || fail "$name: $blob is not its digest"
+		done
+
+		say "$name: through a registry, and what others make of it"
+		convert -f $format --plain-http "oci:$layout" "$REGISTRY/t/$name:1"
+		convert --plain-http -f $format "$REGISTRY/t/$name:1" "oci:$T/$name-4:there"
+		skopeo --insecure-policy copy --quiet --src-tls-verify=false "docker://$REGISTRY/t/$name:1" "oci:$T/$name-5"
+		[[ $(jq -r '.manifests[0].digest' "$T/$name-1/index.json") == "$(jq -r '.manifests[0].digest' "$T/$name-4/index.json")" ]] ||
+			fail "$name: another digest through the registry"
+		registry_forget
+		"$FIRSTLIGHT" pull --address "$FIRSTLIGHT_SOCKET" --plain-http --json "$REGISTRY/t/$name:1" >"$T/pull.json"
+		tail -n 1 "$T/pull.json" | jq -e '.layers | map(.state) | all(. == "lazy")' >/dev/null ||
+			fail "$name: not lazy: $(tail -n 1 "$T/pull.json")"
+		pull_image "$REGISTRY/t/$name:1" overlayfs
+		if [[ $kind == sink ]]; then
+			compare_trees "$REGISTRY/t/$name:1"
+		else
+			run_container --rm "$REGISTRY/t/$name:1" "$NAME-$name" | grep -q Hello || fail "$name: does not run"
+			SNAPSHOTTER=overlayfs run_container --rm "$REGISTRY/t/$name:1" "$NAME-$name-o" | grep -q Hello ||
+				fail "$name: does not run on overlayfs"
+		fi
+		ctr image rm --sync "$REGISTRY/t/$name:1" >/dev/null
+	done
+done
+
+say "stargz"
+for name in small-zstd small-estargz; do
+	ctr_remote image rpull --plain-http --snapshotter stargz "$REGISTRY/t/$name:1" >/dev/null
+	registry_forget
+	SNAPSHOTTER=stargz run_container --rm "$REGISTRY/t/$name:1" "$NAME-$name-s" | grep -q Hello || fail "$name: does not run on stargz"
+	ctr snapshot --snapshotter stargz ls | grep -q Committed || fail "$name: no snapshots"
+	ctr image rm --sync "$REGISTRY/t/$name:1" >/dev/null
+done
+stop_stargz
+
+say "two platforms, and what is no image"
+convert "oci:$(lazy_image small org)" "oci:$T/two:one"
+one=$(jq -c '.manifests[0]' "$(lazy_image small org)/index.json")
+mkdir -p "$T/index"
+cp -r "$(lazy_image small org)/." "$T/index/"
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[]}' \
+	"$(jq -c .config "$(layout_blob "$(lazy_image small org)" manifest)")" >"$T/attestation"
+digest=$(sha256sum "$T/attestation" | cut -d ' ' -f 1)
+size=$(stat -c %s "$T/attestation")
+cp "$T/attestation" "$T/index/blobs/sha256/$digest"
+jq -nc --argjson one "$one" --arg digest "sha256:$digest" --argjson size "$size" '
+	{schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json", manifests: [
+	($one | del(.annotations) + {platform: {os: "linux", architecture: "amd64"}}),
+	($one | del(.annotations) + {platform: {os: "linux", architecture: "arm64"}}),
+	{mediaType: "application/vnd.oci.image.manifest.v1+json", digest: $digest, size: $size, platform: {os: "unknown", architecture: "unknown"}}]}' >"$T/list"
+digest=$(sha256sum "$T/list" | cut -d ' ' -f 1)
+cp "$T/list" "$T/index/blobs/sha256/$digest"
+jq -nc --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$T/list")" '
+	{schemaVersion: 2, manifests: [{mediaType: "application/vnd.oci.image.index.v1+json", digest: $digest, size: $size}]}' >"$T/index/index.json"
+convert "oci:$T/index" "oci:$T/two:all"
+[[ $(jq '.manifests | length' "$T/two/index.json") == 2 ]] || fail "the other image of the layout is gone"
+list=$(jq -r '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == "all").digest' "$T/two/index.json")
+jq -e '.manifests | length == 3 and .[0].digest == .[1].digest and .[2].platform.os == "unknown"' "$T/two/blobs/sha256/${list#*:}" >/dev/null ||
+	fail "the index: $(cat "$T/two/blobs/sha256/${list#*:}")"
+convert --platform linux/arm64 "oci:$T/index" "oci:$T/arm"
+jq -e '.manifests[0].mediaType | endswith("manifest.v1+json")' "$T/arm/index.json" >/dev/null || fail "one platform is no manifest"
+
+say "wrong uses"
+wrong 'SRC\|DST\|argument' "oci:$T/index"
+wrong 'no image' "oci:$T/index:none" "oci:$T/out"
+wrong 'No such file' "oci:$T/none" "oci:$T/out"
+wrong 'not there for' --platform linux/s390x "oci:$T/index" "oci:$T/out"
+wrong 'format' -f tar "oci:$T/index" "oci:$T/out"
+wrong 'level' -l 99 "oci:$T/index" "oci:$T/out"
+wrong 'not a reference' "oci:$T/index" a//b
+wrong '404\|unknown' --plain-http "$REGISTRY/t/none:1" "oci:$T/out"
+cp -r "$(lazy_image small org)" "$T/damaged"
+blob=$(find "$T/damaged/blobs" -type f -size +100k | head -n 1)
+dd if=/dev/zero of="$blob" bs=1 seek=5000 count=50 conv=notrunc status=none
+wrong 'not that of its digest' "oci:$T/damaged" "oci:$T/out"
+[[ ! -e $T/out/index.json ]] || fail "a conversion that failed has left a tag"
+stop_process "$registry_pid" 5 || true
+registry_pid=""
+wrong 'onnect' --plain-http "oci:$T/index" "$REGISTRY/t/dead:1"
+[[ -z $(find /tmp -maxdepth 1 -name 'firstlight-plain.*' -newer "$T/registry.yml") ]] || fail "files are left in /tmp"
+stop_firstlightd
