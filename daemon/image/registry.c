@@ -411,7 +411,7 @@ static may_suspend int manifest_attempt(struct pull *p, struct exchange *x, stru
 	return 0;
 }
 
-int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
+may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
 		      enum fetch_class class, struct buf *ret_body, struct err *err)
 {
 	struct manifest m = {.digest = digest};
@@ -579,7 +579,7 @@ static void fill_answer(const struct pull *p, const struct blob_part *part, stru
 			 p->hosts->list[p->host].authority);
 }
 
-int registry_blob(struct registry *r, const struct blob_request *q, struct blob_answer *ret,
+may_suspend int registry_blob(struct registry *r, const struct blob_request *q, struct blob_answer *ret,
 		  struct err *err)
 {
 	struct blob_part part;
