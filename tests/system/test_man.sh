@@ -61,4 +61,12 @@ complete_words() {
 [[ "$(complete_words firstlight pull --platform linux/am)" = linux/amd64 ]] || say "completion of linux/am"
 [[ "$(complete_words firstlight events --kind read)" = read-failed ]] || say "completion of read"
 [[ " $(complete_words firstlight help '') " = *" doctor "* ]] || say "completion of help"
+
+# Names come from outside: none of them is run, expanded or offered where a shell would read more in it.
+ran=/tmp/ran.$$
+rm -f "$ran"
+_firstlight_ask() { printf '[{"name":"$(touch %s)"},{"name":"*"},{"name":"k/1"}]\n' "$ran"; }
+[ "$(complete_words firstlight inspect '')" = "k/1 k/1" ] || say "completion of keys: $(complete_words firstlight inspect '')"
+[ ! -e "$ran" ] || say "completion has run a name"
+rm -f "$ran"
 exit $bad

@@ -61,8 +61,13 @@ _firstlight() {
 			;;
 		esac
 	fi
+	# Not compgen -W: it expands its words, and names come from outside. Those that a shell would
+	# not take as they are, are not offered.
+	mapfile -t COMPREPLY < <(tr -s ' ' '\n' <<<"$words" | grep -xE -- '[A-Za-z0-9._/:@=+,-]+' |
+		while IFS= read -r name; do
+			[[ $name != "$word"* ]] || printf '%s\n' "$name"
+		done)
 	# Names hold colons, which end words here.
-	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 	if declare -F __ltrim_colon_completions >/dev/null; then
 		__ltrim_colon_completions "$word"
 	fi
