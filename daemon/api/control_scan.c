@@ -21,7 +21,7 @@ may_suspend enum grpc_code control_scan(struct grpc_call *call, void *arg, struc
 	r = request_read(&q, &flc__empty__descriptor, &in);
 	if (r == 0)
 		r = operator_scan(q.svc->operator, & q.arena, &report, err);
-	if (r < 0)
+	if (r)
 		return request_code(r);
 	o.snapshots = report.snapshots;
 	o.namespaces = report.namespaces;
@@ -52,7 +52,7 @@ may_suspend enum grpc_code control_prepare(struct grpc_call *call, void *arg, st
 		r = operator_prepare(q.svc->operator,
 				     in->namespace_[0] ? in->namespace_ : "default", &manifest,
 				     &done, err);
-	if (r < 0)
+	if (r)
 		return request_code(r);
 	digest_text(&done.manifest, text);
 	o.manifest = text;

@@ -412,7 +412,7 @@ static may_suspend int manifest_attempt(struct pull *p, struct exchange *x, stru
 }
 
 may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
-		      enum fetch_class class, struct buf *ret_body, struct err *err)
+				  enum fetch_class class, struct buf *ret_body, struct err *err)
 {
 	struct manifest m = {.digest = digest};
 	struct pull p;
@@ -579,8 +579,8 @@ static void fill_answer(const struct pull *p, const struct blob_part *part, stru
 			 p->hosts->list[p->host].authority);
 }
 
-may_suspend int registry_blob(struct registry *r, const struct blob_request *q, struct blob_answer *ret,
-		  struct err *err)
+may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
+			      struct blob_answer *ret, struct err *err)
 {
 	struct blob_part part;
 	struct pull p;

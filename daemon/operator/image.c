@@ -70,7 +70,7 @@ may_suspend static int load_manifest(struct operator* op, struct arena *a,
 		r = platform_parse((struct str){0}, a, &host, err);
 		if (r == 0)
 			r = manifest_index(body, &host, a, &list, err);
-		if (r < 0)
+		if (r)
 			return r;
 		im->manifest = list.list[list.best].digest;
 		r = read_part(op, im->ns, "manifest", &im->manifest, MANIFEST_MAX, a, &body, err);
@@ -91,7 +91,7 @@ may_suspend int operator_image_load(struct operator* op, struct arena *a, struct
 			      err);
 	if (r == 0)
 		r = config_diff_ids(config, m.layers_n, a, &ids, err);
-	if (r < 0)
+	if (r)
 		return r;
 	im->layers = arena_alloc(a, (m.layers_n + 1) * sizeof(*im->layers));
 	if (!im->layers)

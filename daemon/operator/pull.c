@@ -142,7 +142,7 @@ may_suspend static int get_config(struct pull *p, struct err *err)
 	if (r == 0)
 		r = config_diff_ids((struct str){(char *)p->config_body.data, p->config_body.len},
 				    p->layers_n, &p->arena, &ids, err);
-	if (r < 0)
+	if (r)
 		return r;
 	for (size_t i = 0; i < p->layers_n; i++)
 		p->layers[i].diff_id = ids[i];

@@ -363,7 +363,7 @@ static may_suspend int convert_manifest(struct conversion *c, struct str body, s
 		r = config_diff_ids(text, m.layers_n, &a, &ids, err);
 	if (r == 0)
 		r = read_tree(text, &a, &config_doc, err);
-	if (r < 0)
+	if (r)
 		return r;
 	layers = calloc(m.layers_n + 1, sizeof(*layers));
 	if (!layers || layers_from(c, doc, ids, layers, m.layers_n) < 0)

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "base/str.h"
 #include "base/utf8.h"
 #include "out.h"
@@ -59,11 +58,11 @@ static void measure(struct out_table *t)
 		if (w > t->widths[c])
 			t->widths[c] = w;
 	}
-	for (size_t i = 0; i < t->count; i++) {
+	for (size_t i = 0, c = 0; i < t->count; i++, c = c + 1 < t->n ? c + 1 : 0) {
 		size_t w = out_columns(t->cells[i], strlen(t->cells[i]));
 
-		if (w > t->widths[i % t->n])
-			t->widths[i % t->n] = w;
+		if (w > t->widths[c])
+			t->widths[c] = w;
 	}
 }
 
@@ -143,9 +142,8 @@ static void flush(struct out_table *t)
 	for (size_t c = 0; t->titles && c < t->n; c++)
 		print_cell(t, c, t->columns[c].title);
 	t->titles = false;
-	for (size_t i = 0; i < t->count; i++) {
-		require(t->n); /* a table has columns */
-		print_cell(t, i % t->n, t->cells[i]);
+	for (size_t i = 0, c = 0; i < t->count; i++, c = c + 1 < t->n ? c + 1 : 0) {
+		print_cell(t, c, t->cells[i]);
 		free(t->cells[i]);
 	}
 	t->count = 0;

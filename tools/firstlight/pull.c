@@ -60,7 +60,7 @@ static int ask_secret(struct pulling *p)
 /* USER or USER:SECRET. */
 static int credentials(struct pulling *p)
 {
-	char *colon = p->req.user ? strchr(p->req.user, ':') : NULL;
+	char *colon = strchr(p->req.user, ':');
 	int r = 0;
 
 	if (p->stdin_secret && (!p->req.user[0] || colon))
