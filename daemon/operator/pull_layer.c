@@ -306,7 +306,7 @@ static void note_why(struct step *s)
 	snprintf(s->layer->why, sizeof(s->layer->why), "%s", below);
 }
 
-may_suspend static int register_layer(struct step *s, struct err *err)
+may_suspend static int try_register(struct step *s, struct err *err)
 {
 	Fl__MountsResponse *mounts = NULL;
 	Fl__Info *info = NULL;
@@ -338,6 +338,24 @@ may_suspend static int register_layer(struct step *s, struct err *err)
 			return found(s, info, false, err);
 	}
 	return err_set(err, r, "%s", err_text(&why, r));
+}
+
+/* containerd has a record of the layer whose data we have not (one of us was killed): it says that
+ * it is there, and then that it is not. The record goes, unless others hang on it. */
+may_suspend static int drop_record(struct step *s)
+{
+	Fl__KeyRequest q = FL__KEY_REQUEST__INIT;
+
+	q.snapshotter = z(s->p->op->options.snapshotter);
+	q.key = s->chain;
+	return call(s, "Remove", &q.base, NULL, NULL, NULL);
+}
+
+may_suspend static int register_layer(struct step *s, struct err *err)
+{
+	int r = try_register(s, err);
+
+	return r == -ENOENT && drop_record(s) == 0 ? try_register(s, err) : r;
 }
 
 may_suspend int pull_layers(struct pull *p, struct err *err)
