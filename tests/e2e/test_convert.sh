@@ -74,6 +74,34 @@ for kind in small sink; do
 	done
 done
 
+say "from the other dialect"
+for format in zstd:chunked estargz; do
+	convert -f $format "oci:$(lazy_image small cs)" "oci:$T/cs-${format%%:*}"
+	jq -e '.layers | map(.annotations | keys) | flatten | all(startswith("io.github.containers.") | not)' \
+		"$(layout_blob "$T/cs-${format%%:*}" manifest)" >/dev/null || fail "$format: annotations of the old format are left"
+done
+
+say "much behind the tar's end takes no memory"
+head -c 1024 /dev/zero >"$T/long.tar"
+truncate -s 600M "$T/long.tar"
+cp -r "$(lazy_image small org)" "$T/long"
+digest=$(sha256sum "$T/long.tar" | cut -d ' ' -f 1)
+mv "$T/long.tar" "$T/long/blobs/sha256/$digest"
+jq -c --arg id "sha256:$digest" '.rootfs.diff_ids = [$id] | del(.history)' "$(layout_blob "$T/long" config)" >"$T/config"
+config=$(sha256sum "$T/config" | cut -d ' ' -f 1)
+jq -c --arg id "sha256:$digest" --arg config "sha256:$config" --argjson size "$(stat -c %s "$T/config")" '
+	.config.digest = $config | .config.size = $size |
+	.layers = [{mediaType: "application/vnd.oci.image.layer.v1.tar", digest: $id, size: 629145600}]' \
+	"$(layout_blob "$T/long" manifest)" >"$T/manifest"
+mv "$T/config" "$T/long/blobs/sha256/$config"
+digest=$(sha256sum "$T/manifest" | cut -d ' ' -f 1)
+jq -c --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$T/manifest")" \
+	'.manifests[0].digest = $digest | .manifests[0].size = $size' "$T/long/index.json" >"$T/index.json"
+mv "$T/manifest" "$T/long/blobs/sha256/$digest"
+mv "$T/index.json" "$T/long/index.json"
+# The layer itself is mapped, and not counted here.
+(ulimit -d 400000 && convert -j 2 "oci:$T/long" "oci:$T/long-out") || fail "a long end of a tar needs much memory"
+
 say "stargz"
 for name in small-zstd small-estargz; do
 	ctr_remote image rpull --plain-http --snapshotter stargz "$REGISTRY/t/$name:1" >/dev/null

@@ -23,14 +23,15 @@
 
 #include "base/banned.h"
 
-#define OCI_INDEX    "application/vnd.oci.image.index.v1+json"
-#define OCI_MANIFEST "application/vnd.oci.image.manifest.v1+json"
-#define OCI_CONFIG   "application/vnd.oci.image.config.v1+json"
-#define LAYER_TAR    "application/vnd.oci.image.layer.v1.tar"
-#define DOCKER_LAYER "application/vnd.docker.image.rootfs.diff.tar"
-#define TOC_DIGEST   "containerd.io/snapshot/stargz/toc.digest"
-#define TAR_SIZE     "io.containers.estargz.uncompressed-size"
-#define CHUNKED      "io.containers.zstd-chunked."
+#define OCI_INDEX          "application/vnd.oci.image.index.v1+json"
+#define OCI_MANIFEST       "application/vnd.oci.image.manifest.v1+json"
+#define OCI_CONFIG         "application/vnd.oci.image.config.v1+json"
+#define LAYER_TAR          "application/vnd.oci.image.layer.v1.tar"
+#define DOCKER_LAYER       "application/vnd.docker.image.rootfs.diff.tar"
+#define TOC_DIGEST         "containerd.io/snapshot/stargz/toc.digest"
+#define TAR_SIZE           "io.containers.estargz.uncompressed-size"
+#define CHUNKED            "io.containers.zstd-chunked."
+#define CHUNKED_CONTAINERS "io.github.containers.zstd-chunked."
 
 /* One layer of a manifest. */
 struct layer {
@@ -224,6 +225,23 @@ static may_suspend int run_layers(struct conversion *c, struct layer *layers, si
 
 /* --- documents -------------------------------------------------------------------------------- */
 
+/* What the old blob's writer said of it. Left there, it would name a table that is gone, and
+ * readers refuse a layer that has the digests of two formats. */
+static void drop_notes(struct json *notes)
+{
+	struct json **at = &notes->first;
+
+	while (*at) {
+		struct str key = (*at)->key;
+
+		if (str_eq(key, STR(TOC_DIGEST)) || str_eq(key, STR(TAR_SIZE)) ||
+		    str_starts(key, STR(CHUNKED)) || str_starts(key, STR(CHUNKED_CONTAINERS)))
+			*at = (*at)->next;
+		else
+			at = &(*at)->next;
+	}
+}
+
 static int set_layer(struct layer *l, struct arena *a)
 {
 	struct str type = json_text(l->descriptor, "mediaType");
@@ -239,6 +257,8 @@ static int set_layer(struct layer *l, struct arena *a)
 	e = json_set_text(l->descriptor, a, "mediaType",
 			  l->c->options.zstd ? LAYER_TAR "+zstd" : LAYER_TAR "+gzip");
 	notes = json_map_in(l->descriptor, a, "annotations");
+	if (notes)
+		drop_notes(notes);
 	if (e < 0 || !notes || json_set_digest(l->descriptor, a, "digest", &r->digest) < 0 ||
 	    json_set_int(l->descriptor, a, "size", r->size) < 0 ||
 	    json_set_digest(notes, a, TOC_DIGEST, &r->toc) < 0 ||

@@ -30,6 +30,7 @@
 #define ZSTD_FOOTER 40u
 #define GZIP_FOOTER 51u
 #define THREADS_MAX 64
+#define GAP_MAX     (4u << 20) /* bytes of a piece behind its payload */
 #define SLOTS       (2 * THREADS_MAX)
 
 struct job {
@@ -194,31 +195,46 @@ static int add_piece(struct job *j, uint64_t off, int64_t entry, uint64_t chunk_
 	return 0;
 }
 
+/* The last piece gets what follows its payload, up to there; what is too much for it gets pieces of
+ * its own: a run of headers, or zeros behind the tar's end, may be of any length. */
+static int fill_gap(struct job *j, uint64_t to)
+{
+	struct piece *p = &j->pieces[j->n - 1];
+	uint64_t at = p->off + p->chunk_len + GAP_MAX;
+	int r = 0;
+
+	p->len = (at < to ? at : to) - p->off;
+	for (; at < to && r == 0; at += GAP_MAX) {
+		r = add_piece(j, at, -1, 0, 0);
+		if (r == 0)
+			j->pieces[j->n - 1].len = to - at < GAP_MAX ? to - at : GAP_MAX;
+	}
+	return r;
+}
+
 static int add_chunks(struct job *j, size_t i)
 {
 	uint64_t max = j->o->zstd ? CONVERT_CHUNK_ZSTD : CONVERT_CHUNK_GZIP;
 	const struct tar_entry *e = &j->tar.list[i];
 	int r = 0;
 
-	for (uint64_t at = 0; at < e->size && r == 0; at += max)
-		r = add_piece(j, e->data + at, (int64_t)i, at,
-			      e->size - at < max ? e->size - at : max);
+	for (uint64_t at = 0; at < e->size && r == 0; at += max) {
+		r = fill_gap(j, e->data + at);
+		if (r == 0)
+			r = add_piece(j, e->data + at, (int64_t)i, at,
+				      e->size - at < max ? e->size - at : max);
+	}
 	return r;
 }
 
-/* What lies between a payload and the next belongs to the first; long runs of headers are split. */
+/* What lies between a payload and the next belongs to the first. */
 static int plan(struct job *j)
 {
-	size_t n;
 	int r = add_piece(j, 0, -1, 0, 0);
 
 	for (size_t i = 0; i < j->tar.n && r == 0; i++)
 		r = j->tar.list[i].size ? add_chunks(j, i) : 0;
-	n = j->n;
-	for (size_t i = 0; i < n && r == 0; i++)
-		j->pieces[i].len =
-			(i + 1 < n ? j->pieces[i + 1].off : j->tar_end) - j->pieces[i].off;
-	return r;
+	return r == 0 ? fill_gap(j, j->tar_end) : r;
 }
 
 /* --- threads ---------------------------------------------------------------------------------- */
