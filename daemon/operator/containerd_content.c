@@ -92,11 +92,12 @@ may_suspend static int open_once(struct containerd_writer *w, const struct conta
 	char text[DIGEST_TEXT_SIZE];
 	struct containerd_link *l;
 	auto_arena struct arena a;
-	int r = containerd_link_get(w->c, &l, err);
+	int r;
 
+	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
+	r = containerd_link_get(w->c, &l, err);
 	if (r < 0)
 		return r;
-	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
 	r = grpc_call_start(l->client, WRITE_METHOD, md, n, CONTAINERD_INGEST_MS, &w->call, err);
 	if (r < 0) {
 		containerd_link_put(l);

@@ -259,9 +259,9 @@ may_suspend int end_mount(struct end *e, const struct digest *digest, const stru
 	auto_arena struct arena a;
 	struct ref to, of;
 
+	arena_init(&a, KiB(32));
 	if (!e->registry || !from->registry)
 		return 0;
-	arena_init(&a, KiB(32));
 	if (ref_parse(str_of(e->ref), &a, &to, NULL) < 0 ||
 	    ref_parse(str_of(from->ref), &a, &of, NULL) < 0 || strcmp(to.host, of.host) != 0)
 		return 0;
