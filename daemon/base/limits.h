@@ -59,15 +59,18 @@
 #define CONTAINERD_PREPARE_MS   90000 /* comes back to us and may look for an index */
 
 #define OPERATOR_NAMESPACES_MAX 1024
-#define SCAN_LINES_MAX          100  /* differences that a scan tells one by one */
+#define DOCUMENT_NAMESPACES_MAX 32      /* where a manifest is looked for before its registry */
+#define SCAN_KEYS_MAX           1000000 /* snapshots of containerd that a scan compares */
+#define SCAN_LINES_MAX          100     /* differences that a scan tells one by one */
 #define SCAN_ROUNDS_MAX         64   /* how often a namespace is looked at again after a repair */
 #define SCAN_RETRY_MS           1000 /* containerd is not there at the start; doubled to */
 #define SCAN_RETRY_MAX_MS       60000
-#define PREPARE_MANIFESTS_MAX   256 /* manifests that are looked at for a layer */
+#define PREPARE_MANIFESTS_MAX   1024 /* manifests that are looked at for a layer */
 
 /* pulls */
 #define PULLS_MAX      64     /* at a time */
 #define PULL_LEASE_S   86400  /* what an interrupted one has brought stays so long */
+#define PULL_AWAY_MS   8000   /* for a registry's answer, if the image is here already */
 #define PULL_LOCAL_MS  1000   /* between two looks at what is local */
 #define PULL_BLOBS_MAX 3      /* layers that are downloaded at a time, to be unpacked */
 #define PULL_PIECE     MiB(4) /* one request of such a layer */

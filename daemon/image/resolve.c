@@ -243,6 +243,18 @@ static int config_data(void *arg, uint64_t off, const void *data, size_t n)
 	return buf_append(&im->config, data, n);
 }
 
+/* Documents of this host; ret is empty if there is none. */
+may_suspend static int read_document(struct image *im, const struct digest *digest, size_t max,
+				     struct buf *ret)
+{
+	struct resolver *r = im->r;
+	int e = r->documents ? r->documents(r->documents_arg, digest, max, ret) : -ENOENT;
+
+	if (e < 0)
+		buf_fini(ret);
+	return e;
+}
+
 may_suspend static int fetch_config(struct image *im)
 {
 	struct blob_request q = {.ref = str_of(im->ref),
@@ -257,6 +269,9 @@ may_suspend static int fetch_config(struct image *im)
 
 	if (!im->config_size)
 		return -ENOENT;
+	if (!im->was_given &&
+	    read_document(im, &im->config_digest, im->config_size, &im->config) == 0)
+		return 0;
 	r = registry_blob(im->r->registry, &q, &answer, NULL);
 	if (r < 0)
 		return r;
@@ -273,6 +288,20 @@ may_suspend static void config_get(struct image *im)
 		buf_fini(&im->config);
 }
 
+may_suspend static int fetch_manifest(struct image *im, struct buf *ret)
+{
+	im->was_given = im->given.len > 0;
+	if (im->was_given) {
+		*ret = im->given;
+		im->given = BUF_INIT;
+		return 0;
+	}
+	if (read_document(im, &im->manifest, MANIFEST_MAX, ret) == 0)
+		return 0;
+	return registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND, ret,
+				 &im->err);
+}
+
 may_suspend static int manifest_task(void *arg)
 {
 	struct image *im = arg;
@@ -281,14 +310,7 @@ may_suspend static int manifest_task(void *arg)
 
 	im->err = ERR_INIT;
 	im->config_state = CONFIG_COMING;
-	if (im->given.len) {
-		body = im->given;
-		im->given = BUF_INIT;
-		r = 0;
-	} else {
-		r = registry_manifest(im->r->registry, str_of(im->ref), &im->manifest, FETCH_DEMAND,
-				      &body, &im->err);
-	}
+	r = fetch_manifest(im, &body);
 	if (r == 0)
 		r = manifest_layers(im, (struct str){(char *)body.data, body.len});
 	im->result = r;
@@ -506,12 +528,26 @@ int resolver_new(struct loop *loop, struct registry *registry, struct layers *la
 	return 0;
 }
 
+void resolver_documents(struct resolver *r,
+			may_suspend int (*read)(void *arg, const struct digest *digest, size_t max,
+						struct buf *ret),
+			void *arg)
+{
+	r->documents = read;
+	r->documents_arg = arg;
+}
+
+may_suspend void resolver_stop(struct resolver *r)
+{
+	scope_cancel(&r->scope);
+	scope_wait(&r->scope);
+}
+
 may_suspend void resolver_free(struct resolver *r)
 {
 	if (!r)
 		return;
-	scope_cancel(&r->scope);
-	scope_wait(&r->scope);
+	resolver_stop(r);
 	scope_fini(&r->scope);
 	for (size_t i = 0; i < r->images.size; i++) {
 		while (r->images.slots[i])

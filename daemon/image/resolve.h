@@ -18,6 +18,15 @@ int resolver_new(struct loop *loop, struct registry *registry, struct layers *la
 /* No resolve_layer() may be running. */
 may_suspend void resolver_free(struct resolver *r);
 
+/* Manifests and configs that this host has already are asked for first: read answers a body that
+ * has been verified, of at most max bytes; anything but 0 is for the registry. */
+void resolver_documents(struct resolver *r,
+			may_suspend int (*read)(void *arg, const struct digest *digest, size_t max,
+						struct buf *ret),
+			void *arg);
+/* Ends what is under way; from now on nothing is looked for. */
+may_suspend void resolver_stop(struct resolver *r);
+
 /* What is known of a layer before anything is fetched. Strings are the caller's. */
 struct resolve_query {
 	struct str ref;     /* the image */

@@ -19,6 +19,9 @@ struct resolver {
 	struct work *threads;
 	struct map images;
 	struct scope scope;
+	may_suspend int (*documents)(void *arg, const struct digest *digest, size_t max,
+				     struct buf *ret); /* NULL = none */
+	void *documents_arg;
 	struct waitq changed; /* some look-up or image has */
 	struct list adding;   /* lookup.adding_link: tables that become layers just now */
 	uint64_t tables;      /* bytes of tables in memory */
@@ -31,6 +34,7 @@ struct image {
 	char *ref;
 	struct digest manifest;
 	struct buf given; /* the manifest, if it need not be fetched */
+	bool was_given;   /* by who has looked for the config on this host */
 	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
 	int result; /* of the manifest */
 	struct err err;

@@ -86,6 +86,10 @@ may_suspend int operator_image_load(struct operator* op, struct arena *a, struct
 	struct str config;
 	int r = load_manifest(op, a, im, &m, err);
 
+	if (r == 0) {
+		im->blobs = m.layers;
+		im->blobs_n = m.layers_n;
+	}
 	if (r == 0)
 		r = read_part(op, im->ns, "config", &m.config.digest, IMAGE_CONFIG_MAX, a, &config,
 			      err);
@@ -101,11 +105,33 @@ may_suspend int operator_image_load(struct operator* op, struct arena *a, struct
 						     .diff_id = ids[i],
 						     .size = m.layers[i].size,
 						     .media_type = m.layers[i].media_type};
+	im->config = m.config.digest;
 	chain_ids(ids, m.layers_n);
 	for (size_t i = 0; i < m.layers_n; i++)
 		im->layers[i].chain = ids[i];
 	im->layers_n = m.layers_n;
 	return 0;
+}
+
+may_suspend int operator_document(struct operator* op, const struct digest *digest, size_t max,
+				  struct buf *ret)
+{
+	char **namespaces = NULL;
+	auto_arena struct arena a;
+	size_t n = 0;
+	int r;
+
+	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
+	r = operator_namespaces(op, &a, &namespaces, &n, NULL);
+	if (r < 0)
+		return r;
+	r = -ENOENT;
+	for (size_t i = 0; i < n && i < DOCUMENT_NAMESPACES_MAX && r == -ENOENT; i++) {
+		const struct containerd_at at = {.ns = namespaces[i]};
+
+		r = containerd_content_read(op->containerd, &at, digest, max, ret, NULL);
+	}
+	return r;
 }
 
 /* --- records ---------------------------------------------------------------------------------- */

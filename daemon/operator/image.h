@@ -5,6 +5,7 @@
 #define FIRSTLIGHT_OPERATOR_IMAGE_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "operator/manifest.h"
 #include "operator/operator.h"
 
@@ -17,10 +18,12 @@ struct image_layer {
 /* Strings live in the arena of the call. */
 struct operator_image {
 	const char *ns, *name;
-	struct digest target, manifest;
+	struct digest target, manifest, config;
 	int64_t created_ns;
 	struct image_layer *layers; /* bottom first; NULL: see problem */
 	size_t layers_n;
+	const struct descriptor *blobs; /* of the layers, also where the config cannot be had */
+	size_t blobs_n;
 	const char *problem; /* which of its documents cannot be had; NULL = none */
 };
 
@@ -42,6 +45,10 @@ may_suspend int operator_images(struct operator* op, const char *ns,
 /* One by name. -ENOENT. */
 may_suspend int operator_image(struct operator* op, const char *ns, const char *name,
 			       struct arena *a, struct operator_image *ret, struct err *err);
+
+/* A document of any namespace, verified. -ENOENT, -EFBIG, -ENOTCONN, … */
+may_suspend int operator_document(struct operator* op, const struct digest *digest, size_t max,
+				  struct buf *ret);
 
 /* Our snapshots of the image's layers, as far as they are here: names[i] is empty where it is not.
  */

@@ -10,7 +10,9 @@
 #include "image/local.h"
 #include "image/ref.h"
 #include "image/registry.h"
+#include "image/resolve.h"
 #include "loop/loop.h"
+#include "operator/image.h"
 #include "operator/pull.h"
 #include "snap/snap.h"
 
@@ -18,6 +20,11 @@
 
 #define NS_PER_MS   1000000ull
 #define PULL_MEMORY MiB(64)
+
+may_suspend static int document(void *arg, const struct digest *digest, size_t max, struct buf *ret)
+{
+	return operator_document(arg, digest, max, ret);
+}
 
 int operator_new(struct loop *loop, const struct operator_options *options, struct operator** ret,
 		 struct err *err)
@@ -36,6 +43,8 @@ int operator_new(struct loop *loop, const struct operator_options *options, stru
 	op->options = *options;
 	scope_init(&op->scope, loop);
 	list_init(&op->pulls);
+	if (options->resolver)
+		resolver_documents(options->resolver, document, op);
 	*ret = op;
 	return 0;
 }
@@ -47,6 +56,8 @@ may_suspend void operator_free(struct operator* op)
 	scope_cancel(&op->scope);
 	scope_wait(&op->scope);
 	scope_fini(&op->scope);
+	if (op->options.resolver)
+		resolver_stop(op->options.resolver); /* it asks us */
 	containerd_free(op->containerd);
 	free(op);
 }
