@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/limits.h"
 #include "base/log.h"
@@ -27,8 +28,11 @@ struct scan {
 	struct arena *a; /* the report's */
 	struct scan_report *report;
 	struct map keys; /* known.node */
-	const char *ns;
+	char **namespaces;
+	size_t namespaces_n;
+	const char *ns; /* the one that is looked at */
 	size_t ns_keys;
+	int64_t start_ns; /* CLOCK_REALTIME */
 };
 
 static void keys_clear(struct scan *s)
@@ -48,9 +52,9 @@ static void line(struct scan *s, const char *what, const char *key)
 	struct scan_report *r = s->report;
 	char *text;
 
-	log_warn("scan namespace=%s snapshot=\"%s\" %s", s->ns, key, what);
 	if (r->lines_n == SCAN_LINES_MAX)
 		return;
+	log_warn("scan namespace=%s snapshot=\"%s\" %s", s->ns, key, what);
 	text = arena_printf(s->a, "%s: %s: %s", s->ns, key, what);
 	if (text)
 		r->lines[r->lines_n++] = text;
@@ -66,8 +70,11 @@ static int take_infos(void *arg, const ProtobufCMessage *answer)
 
 	for (size_t i = 0; i < m->n_info; i++) {
 		size_t n = strlen(m->info[i]->name);
-		struct known *k = calloc(1, sizeof(*k) + ns + 1 + n);
+		struct known *k;
 
+		if (s->keys.count >= SCAN_KEYS_MAX)
+			return -EFBIG;
+		k = calloc(1, sizeof(*k) + ns + 1 + n);
 		if (!k)
 			return -ENOMEM;
 		k->node.key = (struct str){(char *)(k + 1), ns + 1 + n};
@@ -103,7 +110,7 @@ may_suspend static int list(struct scan *s, struct err *err)
 /* --- records that we lack --------------------------------------------------------------------- */
 
 may_suspend static int key_call(struct scan *s, const char *method, const char *key,
-				const ProtobufCMessageDescriptor *type)
+				const ProtobufCMessageDescriptor *type, struct err *err)
 {
 	const struct containerd_at at = {.ns = s->ns};
 	Fl__KeyRequest q = FL__KEY_REQUEST__INIT;
@@ -114,46 +121,98 @@ may_suspend static int key_call(struct scan *s, const char *method, const char *
 	q.snapshotter = (char *)(uintptr_t)s->op->options.snapshotter;
 	q.key = (char *)(uintptr_t)key;
 	return containerd_call(s->op->containerd, &at, SNAPSHOTS, method, &q.base, type, 0, &a, &m,
-			       NULL);
+			       err);
 }
 
-static bool has_key(struct scan *s, const char *key)
+enum finding { RECORD_NONE, RECORD_FINE, RECORD_EMPTY };
+
+/* Has containerd a record of the key, and is there something behind it? Or -errno. The words tell:
+ * a record that comes to be only now must not be taken for an empty one. */
+may_suspend static int look(struct scan *s, const char *key)
+{
+	struct err why = ERR_INIT;
+	int r = key_call(s, "Stat", key, &fl__info_response__descriptor, &why);
+
+	if (r == -ENOENT)
+		return strstr(why.text, SNAP_NOT_HERE) ? RECORD_EMPTY : RECORD_NONE;
+	return r < 0 ? r : RECORD_FINE;
+}
+
+/* containerd refuses where others hang on it: a container, a layer that is fine. */
+may_suspend static bool take_out(struct scan *s, const char *key, const char *what)
+{
+	if (key_call(s, "Remove", key, NULL, NULL) < 0)
+		return false;
+	s->report->missing++;
+	s->report->repaired++;
+	line(s, what, key);
+	return true;
+}
+
+static bool has_key(struct scan *s, const char *ns, struct str key)
 {
 	auto_buf struct buf b = BUF_INIT;
 
-	return buf_printf(&b, "%s/%s", s->ns, key) == 0 &&
+	return buf_printf(&b, "%s/" STR_FMT, ns, STR_ARG(key)) == 0 &&
 	       map_get(&s->keys, (struct str){(char *)b.data, b.len});
 }
 
-/* The layers of an image from the top: those whose record leads nowhere go. */
-may_suspend static int repair_image(void *arg, struct arena *a, const struct operator_image *im)
+static bool told(const struct scan *s, const char *key)
 {
-	struct scan *s = arg;
+	size_t ns = strlen(s->ns), n = strlen(key);
 
-	(void)a;
-	for (size_t i = im->layers_n; i-- > 0;) {
-		char chain[DIGEST_TEXT_SIZE];
-		int r;
+	for (size_t i = 0; i < s->report->lines_n; i++) {
+		const char *text = s->report->lines[i];
 
-		digest_text(&im->layers[i].chain, chain);
-		if (has_key(s, chain))
-			continue;
-		r = key_call(s, "Stat", chain, &fl__info_response__descriptor);
-		if (r == -ENOTCONN || r == -ECANCELED)
-			return r;
-		if (r != -ENOENT || key_call(s, "Remove", chain, NULL) < 0)
-			continue; /* it is here, or containerd has no record either */
-		s->report->missing++;
-		s->report->repaired++;
-		line(s,
-		     "containerd has a record of this layer, its data is gone: record removed; "
-		     "pull the image again",
-		     chain);
+		if (strncmp(text, s->ns, ns) == 0 && strncmp(text + ns, ": ", 2) == 0 &&
+		    strncmp(text + ns + 2, key, n) == 0 && text[ns + 2 + n] == ':')
+			return true;
 	}
-	return 0;
+	return false;
 }
 
-/* The key in "snapshot NS/NUMBER/KEY does not exist", our own words; NULL = there is none. */
+/* How containerd has layer i, as enum finding, or -errno. */
+may_suspend static int look_at_layer(struct scan *s, const struct operator_image *im, size_t i,
+				     char chain[DIGEST_TEXT_SIZE])
+{
+	digest_text(&im->layers[i].chain, chain);
+	return has_key(s, s->ns, str_of(chain)) ? RECORD_FINE : look(s, chain);
+}
+
+/* From the top of an image down to its lowest layer whose record leads nowhere, all goes: what lies
+ * above that one is of no use. */
+may_suspend static int repair_image(void *arg, struct arena *a, const struct operator_image *im)
+{
+	char chain[DIGEST_TEXT_SIZE];
+	size_t lowest = im->layers_n;
+	struct scan *s = arg;
+	int r = RECORD_NONE;
+
+	(void)a;
+	for (size_t i = 0; i < lowest && r != -ENOTCONN && r != -ECANCELED; i++) {
+		r = look_at_layer(s, im, i, chain);
+		if (r == RECORD_EMPTY)
+			lowest = i;
+	}
+	for (size_t i = im->layers_n; r >= 0 && i-- > lowest;) {
+		r = look_at_layer(s, im, i, chain);
+		if (r <= RECORD_NONE || take_out(s, chain,
+						 "containerd has a record of this layer, its data "
+						 "is gone: record removed; pull the image again"))
+			continue;
+		if (!told(s, chain)) {
+			s->report->missing++;
+			line(s,
+			     "containerd has a record of this layer, its data is gone, and others "
+			     "hang on it: remove the containers of the image",
+			     chain);
+		}
+		break;
+	}
+	return r == -ENOTCONN || r == -ECANCELED ? r : 0;
+}
+
+/* The key in "snapshot NS/NUMBER/KEY" SNAP_NOT_HERE; NULL = there is none. */
 static const char *key_in(struct scan *s, const struct err *why)
 {
 	const char *at = strstr(why->text, "snapshot "), *end, *slash;
@@ -162,7 +221,7 @@ static const char *key_in(struct scan *s, const struct err *why)
 	if (!at)
 		return NULL;
 	at += sizeof("snapshot ") - 1;
-	end = strstr(at, " does not exist");
+	end = strstr(at, SNAP_NOT_HERE);
 	if (end && (size_t)(end - at) >= DIGEST_TEXT_SIZE - 1 &&
 	    digest_parse((struct str){at, DIGEST_TEXT_SIZE - 1}, &d) == 0)
 		return arena_strndup(s->a, at, DIGEST_TEXT_SIZE - 1); /* a lazy one */
@@ -172,11 +231,12 @@ static const char *key_in(struct scan *s, const struct err *why)
 	return slash ? arena_strndup(s->a, slash + 1, (size_t)(end - slash) - 1) : NULL;
 }
 
+/* Of an image, or of one that was being unpacked. */
 static bool is_layer(const char *key)
 {
 	struct digest d;
 
-	return digest_parse(str_of(key), &d) == 0;
+	return digest_parse(str_of(key), &d) == 0 || strncmp(key, "extract-", 8) == 0;
 }
 
 /* 0: look again; else there is nothing more that could be done. */
@@ -196,16 +256,28 @@ may_suspend static int repair(struct scan *s, const struct err *why, const char 
 	}
 	if (operator_images(s->op, s->ns, repair_image, s, NULL) < 0)
 		return -EIO;
-	if (key_call(s, "Remove", key, NULL) == 0) { /* no image has it */
-		s->report->missing++;
-		s->report->repaired++;
-		line(s, "containerd has a record of this layer, its data is gone: record removed",
-		     key);
-	}
+	if (look(s, key) == RECORD_EMPTY) /* no image has it */
+		take_out(s, key,
+			 "containerd has a record of this layer, its data is gone: record removed");
 	return 0;
 }
 
-/* Their snapshots are only told. */
+/* Its snapshot is only told. */
+may_suspend static int check_container(struct scan *s, const Ctrd__Container *c)
+{
+	int r;
+
+	if (strcmp(c->snapshotter, s->op->options.snapshotter) != 0 || !c->snapshot_key[0] ||
+	    has_key(s, s->ns, str_of(c->snapshot_key)))
+		return 0;
+	r = look(s, c->snapshot_key);
+	if (r == RECORD_NONE || r == RECORD_EMPTY) {
+		s->report->missing++;
+		line(s, "the container's snapshot is gone: remove the container", c->snapshot_key);
+	}
+	return r == -ENOTCONN || r == -ECANCELED ? r : 0;
+}
+
 may_suspend static int check_containers(struct scan *s, struct err *err)
 {
 	const struct containerd_at at = {.ns = s->ns};
@@ -218,14 +290,9 @@ may_suspend static int check_containers(struct scan *s, struct err *err)
 	r = containerd_call(s->op->containerd, &at, "containers.v1.Containers", "List", &q.base,
 			    &ctrd__containers_response__descriptor, 0, &a, &m, err);
 	for (size_t i = 0; r == 0 && i < m->n_containers; i++) {
-		const Ctrd__Container *c = m->containers[i];
-
-		if (strcmp(c->snapshotter, s->op->options.snapshotter) != 0 ||
-		    !c->snapshot_key[0] || has_key(s, c->snapshot_key) ||
-		    key_call(s, "Stat", c->snapshot_key, &fl__info_response__descriptor) != -ENOENT)
-			continue;
-		s->report->missing++;
-		line(s, "the container's snapshot is gone: remove the container", c->snapshot_key);
+		r = check_container(s, m->containers[i]);
+		if (r < 0)
+			err_errno(err, r, "containerd: Stat");
 	}
 	return r;
 }
@@ -258,7 +325,7 @@ may_suspend static int scan_namespace(struct scan *s, struct err *err)
 
 /* --- ours that nobody knows ------------------------------------------------------------------- */
 
-/* "NS/NUMBER/KEY" without its number; false: no name that containerd gives. */
+/* "NS/NUMBER/KEY": is it one of theirs? */
 static bool known_name(struct scan *s, struct str name)
 {
 	const char *one = name.len ? memchr(name.p, '/', name.len) : NULL, *two;
@@ -274,7 +341,26 @@ static bool known_name(struct scan *s, struct str name)
 	return map_get(&s->keys, (struct str){(char *)key.data, key.len}) != NULL;
 }
 
-/* Lazy layers carry their reference as a name: containerd keeps them under a name of its own. */
+/* A lazy layer has its reference as a name, and each namespace keeps it under that. */
+static bool known_layer(struct scan *s, const struct record *rec)
+{
+	const struct label *ref =
+		label_find(rec->labels, rec->labels_n, STR("containerd.io/snapshot.ref"));
+
+	for (size_t i = 0; ref && i < s->namespaces_n; i++) {
+		if (has_key(s, s->namespaces[i], ref->value))
+			return true;
+	}
+	return false;
+}
+
+static bool is_unknown(struct scan *s, const struct snap_info *info)
+{
+	if (info->record.created_ns >= s->start_ns)
+		return false; /* since the lists were read */
+	return info->record.layer ? !known_layer(s, &info->record) : !known_name(s, info->name);
+}
+
 may_suspend static int count_unknown(struct scan *s, struct err *err)
 {
 	struct snaps_walk *walk = NULL;
@@ -285,11 +371,8 @@ may_suspend static int count_unknown(struct scan *s, struct err *err)
 
 	arena_init(&a, SIZE_MAX / 2); /* LIST_BLOCK records, each of bounded size */
 	while (r == 0 && (n = snaps_walk_next(s->op->options.snaps, walk, &a, infos, err)) > 0) {
-		for (int i = 0; i < n; i++) {
-			bool lazy = infos[i].record.layer != 0;
-
-			s->report->unknown += !lazy && !known_name(s, infos[i].name);
-		}
+		for (int i = 0; i < n; i++)
+			s->report->unknown += is_unknown(s, &infos[i]);
 		arena_reset(&a);
 	}
 	snaps_walk_free(walk);
@@ -301,15 +384,16 @@ may_suspend static int count_unknown(struct scan *s, struct err *err)
 
 may_suspend static int scan_all(struct scan *s, struct err *err)
 {
-	char **namespaces = NULL;
-	size_t n = 0;
-	int r = operator_namespaces(s->op, s->a, &namespaces, &n, err);
+	struct timespec now;
+	int r = operator_namespaces(s->op, s->a, &s->namespaces, &s->namespaces_n, err);
 
-	for (size_t i = 0; i < n && r == 0; i++) {
-		s->ns = namespaces[i];
+	clock_gettime(CLOCK_REALTIME, &now);
+	s->start_ns = now.tv_sec * 1000000000 + now.tv_nsec;
+	for (size_t i = 0; i < s->namespaces_n && r == 0; i++) {
+		s->ns = s->namespaces[i];
 		r = scan_namespace(s, err);
 	}
-	s->report->namespaces = n;
+	s->report->namespaces = s->namespaces_n;
 	return r == 0 ? count_unknown(s, err) : r;
 }
 
@@ -344,9 +428,9 @@ may_suspend static int start_task(void *arg)
 		struct err err = ERR_INIT;
 		auto_arena struct arena a;
 
+		arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
 		if (task_sleep_ms(wait_ms) < 0)
 			return 0;
-		arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
 		r = operator_scan(op, &a, &report, &err);
 		if (r < 0)
 			log_debug("scan error=\"%s\"", err_text(&err, r));

@@ -20,6 +20,10 @@
 #include "store/meta.h"
 #include "store/record.h"
 
+/* What -ENOENT says behind "snapshot NAME": containerd, when it has no record, says it otherwise.
+ */
+#define SNAP_NOT_HERE " does not exist in firstlight"
+
 struct loop;
 struct snaps;
 

@@ -139,7 +139,7 @@ may_suspend int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a
 
 static inline int snap_not_found(struct str name, struct err *err)
 {
-	return err_set(err, -ENOENT, "snapshot " STR_FMT " does not exist", STR_ARG(name));
+	return err_set(err, -ENOENT, "snapshot " STR_FMT SNAP_NOT_HERE, STR_ARG(name));
 }
 
 int snap_name_check(struct str name, const char *what, struct err *err);
