@@ -82,11 +82,111 @@ may_suspend static int resolve_index(struct pull *p, struct err *err)
 	return get_manifest(p, &p->manifest_at, &p->manifest_body, err);
 }
 
+/* It gave no answer: what it would say is not known. */
+static bool is_away(int r)
+{
+	return r == -ECONNREFUSED || r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENETUNREACH ||
+	       r == -EHOSTDOWN || r == -ETIMEDOUT || r == -EIO;
+}
+
+/* What the registry says of the reference. */
+struct asking {
+	struct pull *p;
+	struct waitq changed;
+	bool answered;
+	struct buf body;
+	struct digest digest;
+	struct str type;
+	int result;
+	struct err err;
+};
+
+may_suspend static int ask_task(void *arg)
+{
+	struct asking *q = arg;
+
+	q->result = registry_resolve(q->p->registry, str_of(q->p->name), &q->p->arena, &q->body,
+				     &q->digest, &q->type, &q->err);
+	q->answered = true;
+	waitq_wake_all(&q->changed);
+	return 0;
+}
+
+/* The image as an earlier pull has left it: its record; its document is read when need be. */
+may_suspend static int known_target(struct pull *p, struct digest *ret, struct str *ret_type)
+{
+	Ctrd__ImageNameRequest q = CTRD__IMAGE_NAME_REQUEST__INIT;
+	Ctrd__ImageMessage *m;
+	int r;
+
+	q.name = (char *)(uintptr_t)p->name;
+	r = containerd_call(p->op->containerd, &p->at, IMAGES, "Get", &q.base,
+			    &ctrd__image_message__descriptor, 0, &p->arena, &m, NULL);
+	if (r < 0)
+		return r;
+	if (!m->image || !m->image->target)
+		return -EBADMSG;
+	*ret_type = str_of(m->image->target->media_type);
+	return digest_parse(str_of(m->image->target->digest), ret);
+}
+
+/* known: there is something else to take, so the registry is not waited for until all retries
+ * have failed. */
+may_suspend static int wait_answer(struct asking *q, bool known)
+{
+	int r = 0;
+
+	while (r == 0 && !q->answered)
+		r = known ? waitq_wait_ms(&q->changed, PULL_AWAY_MS) : waitq_wait(&q->changed);
+	if (r == -ETIMEDOUT)
+		err_set(&q->err, r, "no answer within %d ms", PULL_AWAY_MS);
+	return r < 0 ? r : q->result;
+}
+
+/* A registry that gives no answer is no hindrance to have again what was pulled before. */
+may_suspend static int get_target(struct pull *p, struct str *ret_type, struct err *err)
+{
+	struct asking q = {.p = p, .err = ERR_INIT};
+	struct err why = ERR_INIT;
+	struct digest known_digest;
+	struct str known_type;
+	struct scope scope;
+	bool known;
+	int r;
+
+	waitq_init(&q.changed);
+	scope_init(&scope, p->op->loop);
+	r = scope_spawn(&scope, ask_task, &q, NULL);
+	known = r == 0 && known_target(p, &known_digest, &known_type) == 0;
+	if (r == 0)
+		r = wait_answer(&q, known);
+	if (r < 0)
+		err_set(&why, r, "%s", err_text(&q.err, r));
+	scope_cancel(&scope);
+	scope_wait(&scope);
+	scope_fini(&scope);
+	p->manifest_body = q.body;
+	p->target.digest = q.digest;
+	*ret_type = q.type;
+	if (r == 0)
+		return 0;
+	buf_fini(&p->manifest_body);
+	if (known && is_away(r) &&
+	    containerd_content_read(p->op->containerd, &p->at, &known_digest, MANIFEST_MAX,
+				    &p->manifest_body, NULL) == 0) {
+		p->target.digest = known_digest;
+		*ret_type = known_type;
+		log_warn("registry is away, taken as it was image=%s error=\"%s\"", p->name,
+			 why.text);
+		return 0;
+	}
+	return err_set(err, r, "%s", why.text);
+}
+
 may_suspend static int resolve_target(struct pull *p, struct err *err)
 {
 	struct str type, body;
-	int r = registry_resolve(p->registry, str_of(p->name), &p->arena, &p->manifest_body,
-				 &p->target.digest, &type, err);
+	int r = get_target(p, &type, err);
 
 	if (r < 0)
 		return r;
@@ -200,8 +300,7 @@ may_suspend static int put_documents(struct pull *p, struct err *err)
 	return r == 0 && p->index.n ? put_index(p, err) : r;
 }
 
-/* Layers that are stored hang on the manifest, the snapshots on the config. */
-may_suspend static int put_references(struct pull *p, struct err *err)
+may_suspend int pull_references(struct pull *p, struct err *err)
 {
 	Fl__Label **labels = arena_alloc(&p->arena, (p->layers_n + 1) * sizeof(*labels));
 	Fl__Label *top;
@@ -262,7 +361,7 @@ may_suspend static int put_image(struct pull *p, struct err *err)
 
 /* --- the lease -------------------------------------------------------------------------------- */
 
-may_suspend static int lease_take(struct pull *p, struct err *err)
+may_suspend int pull_lease_take(struct pull *p, struct err *err)
 {
 	Ctrd__CreateLeaseRequest q = CTRD__CREATE_LEASE_REQUEST__INIT;
 	Ctrd__LeaseMessage *m;
@@ -289,7 +388,7 @@ may_suspend static int lease_take(struct pull *p, struct err *err)
 }
 
 /* Left behind it expires. */
-may_suspend static void lease_give(struct pull *p)
+may_suspend void pull_lease_give(struct pull *p)
 {
 	Ctrd__DeleteLeaseRequest q = CTRD__DELETE_LEASE_REQUEST__INIT;
 	const struct containerd_at at = {.ns = p->at.ns};
@@ -356,7 +455,7 @@ may_suspend static int lease_task(void *arg)
 {
 	struct side *s = arg;
 
-	s->result = lease_take(s->p, &s->err);
+	s->result = pull_lease_take(s->p, &s->err);
 	return 0;
 }
 
@@ -399,7 +498,7 @@ may_suspend static int run(struct pull *p, struct err *err)
 	if (r == 0)
 		r = layers_and_documents(p, err);
 	if (r == 0)
-		r = put_references(p, err);
+		r = pull_references(p, err);
 	return r == 0 ? put_image(p, err) : r;
 }
 
@@ -438,7 +537,7 @@ may_suspend int pull_task(void *arg)
 	p->result = r;
 	pull_changed(p);
 	if (!task_cancelled()) /* else it expires */
-		lease_give(p);
+		pull_lease_give(p);
 	p->ended = true;
 	pull_changed(p);
 	return 0;

@@ -40,6 +40,7 @@ struct pull {
 	struct platform platform;
 	struct containerd_at at;
 	struct registry *registry;
+	bool offline; /* nothing may be fetched */
 
 	enum pull_phase phase;
 	struct descriptor target, manifest_at;
@@ -59,6 +60,11 @@ struct pull {
 void pull_changed(struct pull *p);
 /* The task: all up to READY. */
 may_suspend int pull_task(void *arg);
+/* What is written meanwhile stays until it is given up, or PULL_LEASE_S. */
+may_suspend int pull_lease_take(struct pull *p, struct err *err);
+may_suspend void pull_lease_give(struct pull *p);
+/* Stored layers hang on the manifest from now on, the snapshots on the config. */
+may_suspend int pull_references(struct pull *p, struct err *err);
 /* Registers the layers, bottom to top. */
 may_suspend int pull_layers(struct pull *p, struct err *err);
 

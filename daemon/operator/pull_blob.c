@@ -151,7 +151,10 @@ may_suspend static int write_blob(struct blob *b, const char *ref, struct err *e
 	if (r < 0)
 		return r;
 	b->layer->bytes = w.offset;
-	r = copy_all(b, &w, err);
+	if (b->p->offline && w.offset < b->layer->size)
+		r = err_set(err, -ENOENT, "it is not in containerd's content store");
+	else
+		r = copy_all(b, &w, err);
 	scope_cancel(&b->scope);
 	scope_wait(&b->scope);
 	if (r == 0)
