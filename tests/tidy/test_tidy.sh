@@ -57,6 +57,15 @@ for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c; do
 	[[ "$last" = *'"base/banned.h"'* || "$f" = *toml* ]] || grep -q '"base/banned.h"' "$f" || say "$f: no base/banned.h"
 done
 
+# An arena that is given back by itself is one before the function can be left.
+for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c; do
+	awk -v f="$f" '/auto_arena struct arena [a-z_]+;/ { name = $NF; sub(/;/, "", name); at = FNR; next }
+		name && index($0, "arena_init(&" name ",") { name = "" }
+		name && /[^a-z_](return|continue|break|goto)[^a-z_]/ {
+			printf "%s:%d: left before arena_init(&%s)\n", f, FNR, name; name = "" }
+		/^}/ { name = "" }' "$f" | grep . && bad=1
+done
+
 # Headers compile alone.
 for h in daemon/*.h daemon/*/*.h include/*.h; do
 	gcc -std=gnu11 -D_GNU_SOURCE -Idaemon -Iinclude -I"${BUILD:-build}/gen" -fsyntax-only -x c "$h" 2>/tmp/tidy.$$ ||
