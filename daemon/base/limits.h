@@ -62,6 +62,7 @@
 #define DOCUMENT_NAMESPACES_MAX 32      /* where a manifest is looked for before its registry */
 #define SCAN_KEYS_MAX           1000000 /* snapshots of containerd that a scan compares */
 #define SCAN_LINES_MAX          100     /* differences that a scan tells one by one */
+#define SCAN_REFUSED_MAX        1000    /* records that wait for containerd's collection */
 #define SCAN_ROUNDS_MAX         64   /* how often a namespace is looked at again after a repair */
 #define SCAN_RETRY_MS           1000 /* containerd is not there at the start; doubled to */
 #define SCAN_RETRY_MAX_MS       60000

@@ -43,6 +43,7 @@ int operator_new(struct loop *loop, const struct operator_options *options, stru
 	op->options = *options;
 	scope_init(&op->scope, loop);
 	list_init(&op->pulls);
+	mutex_init(&op->scanning);
 	if (options->resolver)
 		resolver_documents(options->resolver, document, op);
 	*ret = op;

@@ -417,14 +417,14 @@ may_suspend static int documents_task(void *arg)
 	return 0;
 }
 
-/* containerd may have records of layers that we have lost. Did some go? */
-may_suspend static bool records_repaired(struct pull *p)
+/* containerd may have records of layers that we have lost: by now they are out. */
+may_suspend static bool records_checked(struct pull *p)
 {
 	struct scan_report report;
 	auto_arena struct arena a;
 
 	arena_init(&a, CONTAINERD_MESSAGE_MEMORY);
-	return operator_scan(p->op, &a, &report, NULL) == 0 && report.repaired;
+	return operator_scan(p->op, &a, &report, NULL) == 0;
 }
 
 /* The documents are written while the layers are registered. */
@@ -440,7 +440,7 @@ may_suspend static int layers_and_documents(struct pull *p, struct err *err)
 		err_errno(err, r, "start a task");
 	if (r == 0)
 		r = pull_layers(p, err);
-	if (r == -ENOENT && records_repaired(p))
+	if (r == -ENOENT && records_checked(p))
 		r = pull_layers(p, err);
 	if (r < 0)
 		scope_cancel(&scope);

@@ -20,6 +20,7 @@ struct operator
 	struct scope scope; /* of pulls */
 	struct list pulls;  /* pull.link */
 	size_t pulls_n;
+	struct mutex scanning;
 };
 
 struct pull {

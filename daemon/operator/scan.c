@@ -3,6 +3,7 @@
 #include "operator/scan.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,13 @@
 #include "base/banned.h"
 
 #define SNAPSHOTS "snapshots.v1.Snapshots"
+#define REMOVED                                                                                    \
+	"containerd has a record of this layer, its data is gone: record removed; pull the image " \
+	"again"
+#define HELD                                                                                       \
+	"containerd has a record of this layer, its data is gone, and a container or a pull "      \
+	"holds "                                                                                   \
+	"it: remove the containers of the image"
 
 /* A key that a namespace has: "NAMESPACE/KEY". */
 struct known {
@@ -33,6 +41,8 @@ struct scan {
 	const char *ns; /* the one that is looked at */
 	size_t ns_keys;
 	int64_t start_ns; /* CLOCK_REALTIME */
+	char **refused;   /* keys that containerd does not remove, SCAN_REFUSED_MAX */
+	size_t refused_n;
 };
 
 static void keys_clear(struct scan *s)
@@ -138,15 +148,20 @@ may_suspend static int look(struct scan *s, const char *key)
 	return r < 0 ? r : RECORD_FINE;
 }
 
-/* containerd refuses where others hang on it: a container, a layer that is fine. */
-may_suspend static bool take_out(struct scan *s, const char *key, const char *what)
+/* 0, or -EBUSY: containerd says that others hang on it. */
+may_suspend static int take_out(struct scan *s, const char *key)
 {
-	if (key_call(s, "Remove", key, NULL, NULL) < 0)
-		return false;
-	s->report->missing++;
-	s->report->repaired++;
-	line(s, what, key);
-	return true;
+	struct err why = ERR_INIT;
+	int r = key_call(s, "Remove", key, NULL, &why);
+
+	if (r < 0)
+		log_debug("scan snapshot=\"%s\" stays error=\"%s\"", key, why.text);
+	if (r == 0) {
+		s->report->missing++;
+		s->report->repaired++;
+		line(s, REMOVED, key);
+	}
+	return r == -EBUSY ? r : 0;
 }
 
 static bool has_key(struct scan *s, const char *ns, struct str key)
@@ -157,18 +172,34 @@ static bool has_key(struct scan *s, const char *ns, struct str key)
 	       map_get(&s->keys, (struct str){(char *)b.data, b.len});
 }
 
-static bool told(const struct scan *s, const char *key)
+/* Refused: what hangs on it may be there no more, which only containerd's collection finds out. */
+static void note_refused(struct scan *s, const char *key)
 {
-	size_t ns = strlen(s->ns), n = strlen(key);
+	char *copy;
 
-	for (size_t i = 0; i < s->report->lines_n; i++) {
-		const char *text = s->report->lines[i];
-
-		if (strncmp(text, s->ns, ns) == 0 && strncmp(text + ns, ": ", 2) == 0 &&
-		    strncmp(text + ns + 2, key, n) == 0 && text[ns + 2 + n] == ':')
-			return true;
+	for (size_t i = 0; i < s->refused_n; i++) {
+		if (strcmp(s->refused[i], key) == 0)
+			return;
 	}
-	return false;
+	copy = s->refused_n < SCAN_REFUSED_MAX ? arena_strndup(s->a, key, strlen(key)) : NULL;
+	if (copy)
+		s->refused[s->refused_n++] = copy;
+}
+
+/* The image's config holds its top snapshot: from now on it holds the layers below `lowest`, so
+ * that these stay and the others may go. */
+may_suspend static int rehang(struct scan *s, const struct operator_image *im, size_t lowest)
+{
+	const struct containerd_at at = {.ns = s->ns};
+	Fl__Label label = FL__LABEL__INIT, *labels = &label;
+	char chain[DIGEST_TEXT_SIZE] = "", key[128];
+
+	if (lowest)
+		digest_text(&im->layers[lowest - 1].chain, chain);
+	snprintf(key, sizeof(key), "containerd.io/gc.ref.snapshot.%s", s->op->options.snapshotter);
+	label.key = key;
+	label.value = chain; /* empty: it goes */
+	return containerd_content_label(s->op->containerd, &at, &im->config, &labels, 1, NULL);
 }
 
 /* How containerd has layer i, as enum finding, or -errno. */
@@ -194,22 +225,35 @@ may_suspend static int repair_image(void *arg, struct arena *a, const struct ope
 		if (r == RECORD_EMPTY)
 			lowest = i;
 	}
+	if (r >= 0 && lowest < im->layers_n)
+		r = rehang(s, im, lowest);
 	for (size_t i = im->layers_n; r >= 0 && i-- > lowest;) {
 		r = look_at_layer(s, im, i, chain);
-		if (r <= RECORD_NONE || take_out(s, chain,
-						 "containerd has a record of this layer, its data "
-						 "is gone: record removed; pull the image again"))
-			continue;
-		if (!told(s, chain)) {
-			s->report->missing++;
-			line(s,
-			     "containerd has a record of this layer, its data is gone, and others "
-			     "hang on it: remove the containers of the image",
-			     chain);
-		}
-		break;
+		if (r > RECORD_NONE && take_out(s, chain) == -EBUSY)
+			note_refused(s, chain);
 	}
 	return r == -ENOTCONN || r == -ECANCELED ? r : 0;
+}
+
+/* What nothing refers to any more goes now. */
+may_suspend static int collect_refused(struct scan *s, struct err *err)
+{
+	int r = s->refused_n ? operator_collect(s->op, err) : 0;
+
+	for (size_t i = 0; r == 0 && i < s->refused_n; i++) {
+		const char *key = s->refused[i];
+		int is = look(s, key);
+
+		if (is == -ENOTCONN || is == -ECANCELED)
+			return err_set(err, is, "containerd: Stat");
+		if (is < 0 || is == RECORD_FINE)
+			continue;
+		s->report->missing++;
+		s->report->repaired += is == RECORD_NONE;
+		line(s, is == RECORD_NONE ? REMOVED : HELD, key);
+	}
+	s->refused_n = 0;
+	return r;
 }
 
 /* The key in "snapshot NS/NUMBER/KEY" SNAP_NOT_HERE; NULL = there is none. */
@@ -256,10 +300,9 @@ may_suspend static int repair(struct scan *s, const struct err *why, const char 
 	}
 	if (operator_images(s->op, s->ns, repair_image, s, NULL) < 0)
 		return -EIO;
-	if (look(s, key) == RECORD_EMPTY) /* no image has it */
-		take_out(s, key,
-			 "containerd has a record of this layer, its data is gone: record removed");
-	return 0;
+	if (look(s, key) == RECORD_EMPTY && take_out(s, key) == -EBUSY) /* no image has it */
+		note_refused(s, key);
+	return collect_refused(s, NULL);
 }
 
 /* Its snapshot is only told. */
@@ -317,6 +360,8 @@ may_suspend static int scan_namespace(struct scan *s, struct err *err)
 	}
 	if (r == 0) /* 1.6 passes over what it does not find here */
 		r = operator_images(s->op, s->ns, repair_image, s, err);
+	if (r == 0)
+		r = collect_refused(s, err);
 	if (r == 0)
 		r = check_containers(s, err);
 	s->report->snapshots += s->ns_keys;
@@ -404,9 +449,16 @@ may_suspend int operator_scan(struct operator* op, struct arena *a, struct scan_
 	int r;
 
 	*ret = (struct scan_report){.lines = arena_alloc(a, SCAN_LINES_MAX * sizeof(char *))};
-	if (!ret->lines || map_init(&s.keys) < 0)
+	s.refused = arena_alloc(a, SCAN_REFUSED_MAX * sizeof(char *));
+	if (!ret->lines || !s.refused || map_init(&s.keys) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
-	r = scan_all(&s, err);
+	r = mutex_lock(&op->scanning);
+	if (r == 0) {
+		r = scan_all(&s, err);
+		mutex_unlock(&op->scanning);
+	} else {
+		err_set(err, r, "cancelled");
+	}
 	keys_clear(&s);
 	map_fini(&s.keys);
 	if (r == 0)
