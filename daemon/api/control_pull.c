@@ -56,6 +56,8 @@ may_suspend static int send_view(struct request *q, const struct pull_view *v)
 	o.bytes = v->bytes;
 	o.bytes_total = v->bytes_total;
 	o.elapsed_ms = v->elapsed_ms;
+	if (v->away)
+		o.away = (char *)(uintptr_t)v->away;
 	return request_answer(q, &o.base);
 }
 

@@ -222,6 +222,7 @@ static void view_of(const struct pull *p, struct pull_view *v)
 {
 	*v = (struct pull_view){.phase = p->phase,
 				.name = p->name,
+				.away = p->away,
 				.has_digest = p->phase > PULL_RESOLVING,
 				.digest = p->manifest_at.digest,
 				.layers = p->layers,

@@ -72,6 +72,8 @@ struct pull_layer {
 struct pull_view {
 	enum pull_phase phase;
 	const char *name; /* of the image */
+	const char
+		*away; /* why the registry gave no answer: the image is as it was; NULL = it did */
 	bool has_digest;
 	struct digest digest; /* of the manifest */
 	const struct pull_layer *layers;

@@ -176,6 +176,7 @@ may_suspend static int get_target(struct pull *p, struct str *ret_type, struct e
 				    &p->manifest_body, NULL) == 0) {
 		p->target.digest = known_digest;
 		*ret_type = known_type;
+		p->away = arena_strndup(&p->arena, why.text, strlen(why.text));
 		log_warn("registry is away, taken as it was image=%s error=\"%s\"", p->name,
 			 why.text);
 		return 0;

@@ -41,7 +41,8 @@ struct pull {
 	struct platform platform;
 	struct containerd_at at;
 	struct registry *registry;
-	bool offline; /* nothing may be fetched */
+	bool offline;     /* nothing may be fetched */
+	const char *away; /* pull_view */
 
 	enum pull_phase phase;
 	struct descriptor target, manifest_at;

@@ -145,6 +145,7 @@ registry_pid=""
 
 say "complete images are pulled again, run after a restart, and are all here"
 pull --wait "$lazy"
+grep -q "^note: .*taken as it was here" "$T/pull.err" || fail "the pull says nothing: $(cat "$T/pull.err")"
 runs "$lazy"
 kill_firstlightd
 start_firstlightd
@@ -191,6 +192,7 @@ stop_firstlightd # what it knows of the registry's absence is forgotten
 start_registry "$REGISTRY"
 start_firstlightd
 pull "$lazy"
+! grep -q note: "$T/pull.err" || fail "the registry is back: $(cat "$T/pull.err")"
 scan 0
 scan_says '.missing == 0 and .unknown == 0 and .snapshots > 0 and .namespaces >= 4'
 (

@@ -376,6 +376,69 @@ static void test_manifest(void **state)
 	assert_int_equal(in_loop(manifest_main), 0);
 }
 
+static unsigned documents;
+
+may_suspend static int read_document(void *arg, const struct digest *digest, size_t max,
+				     struct buf *ret)
+{
+	const struct digest has = digest_of(50);
+
+	documents++;
+	assert_ptr_equal(arg, &documents);
+	assert_true(max <= MANIFEST_MAX);
+	task_sleep_ms(1);
+	if (!digest_eq(digest, &has)) {
+		assert_int_equal(buf_append(ret, "half of it", 10), 0); /* does not count */
+		return -ENOENT;
+	}
+	return buf_append(ret, manifest, strlen(manifest));
+}
+
+/* A manifest of this host is not asked of the registry, which is away; the config is both's. */
+may_suspend static int documents_main(void *arg)
+{
+	struct resolve_query q = {.ref = STR("m"),
+				  .blob = digest_of(1),
+				  .has_manifest = true,
+				  .manifest = digest_of(50)};
+	struct buf config = BUF_INIT;
+
+	(void)arg;
+	manifest =
+		"{\"layers\": [{\"digest\": "
+		"\"sha256:0101010101010101010101010101010101010101010101010101010101010101\", "
+		"\"size\": 1000, \"annotations\": {\"containerd.io/snapshot/stargz/toc.digest\": "
+		"\"sha256:6565656565656565656565656565656565656565656565656565656565656565\"}}], "
+		"\"config\": {\"size\": 2, \"digest\": "
+		"\"sha256:0909090909090909090909090909090909090909090909090909090909090909\"}}";
+	begin();
+	documents = 0;
+	resolver_documents(resolver, read_document, &documents);
+	manifest_result = -ECONNREFUSED;
+	assert_int_equal(ask(&q), 0);
+	assert_int_equal(manifests, 0);
+	assert_int_equal(adds, 1);
+	blob_result = -ECONNREFUSED;
+	assert_int_equal(resolve_config(resolver, q.ref, &q.manifest, &config, NULL), -ENOENT);
+	assert_int_equal(config.len, 0);
+	assert_int_equal(manifests, 0);
+	assert_in_range(documents, 2, 5);
+	q.manifest = digest_of(51); /* nobody has it */
+	assert_int_equal(ask(&q), -ECONNREFUSED);
+	assert_int_equal(manifests, 1);
+	resolver_stop(resolver);
+	q.manifest = digest_of(52);
+	assert_int_equal(ask(&q), -ECANCELED);
+	end();
+	return 0;
+}
+
+static void test_documents(void **state)
+{
+	(void)state;
+	assert_int_equal(in_loop(documents_main), 0);
+}
+
 /* Errors of the network are not remembered, a slow one ends in time. */
 may_suspend static int faults_main(void *arg)
 {
@@ -497,7 +560,7 @@ int main(void)
 		cmocka_unit_test(test_labels),  cmocka_unit_test(test_manifest),
 		cmocka_unit_test(test_faults),  cmocka_unit_test(test_twice),
 		cmocka_unit_test(test_unasked), cmocka_unit_test(test_trust),
-		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_large),   cmocka_unit_test(test_documents),
 	};
 
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);

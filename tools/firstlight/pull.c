@@ -103,6 +103,8 @@ static void print_json(const Flc__PullProgress *m)
 	out_json_uint(&j, "bytes", m->bytes);
 	out_json_uint(&j, "bytes_total", m->bytes_total);
 	out_json_uint(&j, "elapsed_ms", m->elapsed_ms);
+	if (m->away[0])
+		out_json_text(&j, "away", m->away);
 	out_json_open(&j, "layers", '[');
 	for (size_t i = 0; i < m->n_layers; i++) {
 		const Flc__LayerProgress *l = m->layers[i];
@@ -143,6 +145,14 @@ static void tell_layers(struct pulling *p, const Flc__PullProgress *m)
 		tell_layer(m->layers[p->told++]);
 }
 
+static void tell_away(const Flc__PullProgress *m)
+{
+	auto_free char *away = out_word(m->away, false);
+
+	if (away[0])
+		fprintf(stderr, "note: %s: the image is taken as it was here\n", away);
+}
+
 static void tell_ready(const Flc__PullProgress *m)
 {
 	auto_free char *name = out_word(m->name, false);
@@ -152,6 +162,7 @@ static void tell_ready(const Flc__PullProgress *m)
 	for (size_t i = 0; i < m->n_layers; i++)
 		lazy += m->layers[i]->state == FLC__LAYER_PROGRESS__STATE__LAZY;
 	progress_end();
+	tell_away(m);
 	printf("%s  ready after %s  %zu of %zu layers lazy\n", name,
 	       out_duration(m->elapsed_ms, took), lazy, m->n_layers);
 	fflush(stdout);
