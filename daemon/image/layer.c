@@ -199,6 +199,7 @@ static void load_info(struct layers *ls, struct layer *l)
 	snprintf(name, sizeof(name), "%" PRIu32, l->id);
 	auto_close int fd = openat(ls->dir_fd, name, O_RDONLY | O_CLOEXEC);
 	r = fd < 0 ? err_errno(&err, -errno, "open") : index_read_info(fd, &l->info, &err);
+	l->lost = r < 0;
 	if (r < 0)
 		log_error("layer index is lost layer=%" PRIu32 " error=\"%s\"", l->id,
 			  err_text(&err, r));

@@ -28,6 +28,7 @@ struct layer {
 	uint32_t refs_n;
 	uint32_t users; /* snapshots, and who is just making one */
 	bool complete;  /* all of it was local once: the background need not look again */
+	bool lost;      /* its index was gone or damaged at the start */
 	bool dying;
 	int fd; /* of the index file, -1 = not open: layer_fd() */
 	struct list fd_link;

@@ -192,7 +192,7 @@ static bool has_index(struct operator* op, const struct digest *blob)
 {
 	struct layer *l = layers_find_blob(op->options.layers, blob);
 
-	return l && l->info.inodes && layer_fd(op->options.layers, l, NULL) >= 0;
+	return l && !l->lost && layer_fd(op->options.layers, l, NULL) >= 0;
 }
 
 /* In any namespace: containerd shares blobs between them. */

@@ -500,6 +500,11 @@ may_suspend static int run(struct pull *p, struct err *err)
 		r = layers_and_documents(p, err);
 	if (r == 0)
 		r = pull_references(p, err);
+	if (r == 0 && !pull_is_whole(p)) {
+		r = pull_layers(p, err);
+		if (r == 0)
+			r = pull_references(p, err);
+	}
 	return r == 0 ? put_image(p, err) : r;
 }
 

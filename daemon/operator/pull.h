@@ -70,6 +70,9 @@ may_suspend int pull_references(struct pull *p, struct err *err);
 /* Registers the layers, bottom to top. */
 may_suspend int pull_layers(struct pull *p, struct err *err);
 
+/* Has containerd the top layer still? Somebody may have repaired what was lost at the same time. */
+may_suspend bool pull_is_whole(struct pull *p);
+
 /* --- pull_blob.c ------------------------------------------------------------------------------ */
 
 /* Downloads layers[from ..] into containerd's store, several at once. */

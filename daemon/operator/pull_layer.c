@@ -376,3 +376,18 @@ may_suspend int pull_layers(struct pull *p, struct err *err)
 	}
 	return r;
 }
+
+may_suspend bool pull_is_whole(struct pull *p)
+{
+	struct step s = {.p = p, .i = p->layers_n - 1};
+	Fl__Info *info;
+	int r;
+
+	if (!p->layers_n)
+		return true;
+	arena_init(&s.arena, CONTAINERD_MESSAGE_MEMORY);
+	digest_text(&p->layers[s.i].chain, s.chain);
+	r = stat(&s, &info, NULL);
+	arena_fini(&s.arena);
+	return r != -ENOENT;
+}

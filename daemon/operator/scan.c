@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "image/layer.h"
 #include "operator/image.h"
 #include "operator/pull.h"
 #include "snap/snap.h"
@@ -425,6 +426,28 @@ may_suspend static int count_unknown(struct scan *s, struct err *err)
 	return r < 0 ? r : n < 0 ? n : 0;
 }
 
+/* --- layers whose index is lost ----------------------------------------------------------------
+ */
+
+/* They keep their place until nothing uses them: then a pull makes the index again. */
+static void check_indexes(struct scan *s)
+{
+	struct layers *layers = s->op->options.layers;
+
+	s->ns = "firstlight";
+	for (uint32_t id = 0; layers && (id = layers_next(layers, id));) {
+		const struct layer *l = layers_get(layers, id);
+		char blob[DIGEST_TEXT_SIZE];
+
+		if (!l || !l->lost)
+			continue;
+		digest_text(&l->blob, blob);
+		s->report->missing++;
+		line(s, "the index of this layer is lost: remove its images, and pull them again",
+		     blob);
+	}
+}
+
 /* --- all of it -------------------------------------------------------------------------------- */
 
 may_suspend static int scan_all(struct scan *s, struct err *err)
@@ -439,6 +462,8 @@ may_suspend static int scan_all(struct scan *s, struct err *err)
 		r = scan_namespace(s, err);
 	}
 	s->report->namespaces = s->namespaces_n;
+	if (r == 0)
+		check_indexes(s);
 	return r == 0 ? count_unknown(s, err) : r;
 }
 

@@ -227,6 +227,23 @@ pull "$lazy"
 runs "$lazy"
 pull --namespace third "$high"
 
+say "the index of a layer is lost"
+pull --wait "$lazy"
+kill_firstlightd
+rm "$(find "$FIRSTLIGHT_ROOT/layers" -type f | sort | head -n 1)"
+start_firstlightd
+scan 1
+scan_says '.missing == 1 and (.lines[0] | test("index of this layer is lost"))'
+for namespace in default third fourth; do
+	for image in $(in_namespace $namespace image ls -q); do
+		in_namespace $namespace image rm --sync "$image" >/dev/null
+	done
+done
+fl gc >/dev/null
+scan 0
+pull "$lazy"
+runs "$lazy"
+
 say "containerd is new: what we have it does not know"
 have=$(fl status --json | jq .snapshots)
 stop_process "$containerd_pid" 20 || true
