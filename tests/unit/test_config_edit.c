@@ -7,7 +7,12 @@
 
 #include <cmocka.h>
 
-#include "../../tools/firstlight/config_edit.c" // NOLINT: the tools are no library
+#include "base/limits.h"
+
+// NOLINTBEGIN: the tools are no library
+#include "../../tools/firstlight/config_edit.c"
+#include "../../tools/firstlight/config_spans.c"
+// NOLINTEND
 
 static const struct setting plugin[] = {
 	{"proxy_plugins.firstlight", "type", "\"snapshot\""},
@@ -130,6 +135,14 @@ static void test_looks(void **state)
 	assert_int_equal(v.p[0], '3');
 }
 
+static int list_has(const char *text)
+{
+	static const struct setting el = {"t.\"a.b\".l", "p", "\"x\""};
+	struct err err = ERR_INIT;
+
+	return config_list_has(str_of(text), &el, &err);
+}
+
 static void test_lists(void **state)
 {
 	static const struct setting el[] = {{"t.\"a.b\".l", "p", "\"x\""},
@@ -139,17 +152,120 @@ static void test_lists(void **state)
 
 	(void)state;
 	assert_int_equal(
-		config_list_add(STR("[[t.\"a.b\".l]]\np = \"x\"\nq = \"z\""), el, 2, &out, &err),
+		config_list_add(STR("[[t.\"a.b\".l]]\np = \"z\"\nq = \"y\""), el, 2, &out, &err),
 		0);
 	assert_int_equal(buf_append(&out, "", 1), 0);
-	assert_string_equal((char *)out.data, "[[t.\"a.b\".l]]\np = \"x\"\nq = \"z\"\n\n"
+	assert_string_equal((char *)out.data, "[[t.\"a.b\".l]]\np = \"z\"\nq = \"y\"\n\n"
 					      "[[t.\"a.b\".l]]\n  p = \"x\"\n  q = \"y\"\n");
 	out.len--;
-	assert_int_equal(config_list_has((struct str){(char *)out.data, out.len}, el, 2, &err), 1);
 	assert_int_equal(
 		config_list_add((struct str){(char *)out.data, out.len}, el, 2, &again, &err), 0);
 	assert_int_equal(again.len, out.len);
-	assert_int_equal(config_list_has(STR("[t.\"a.b\"]\nl = [ ]\n"), el, 2, &err), -EINVAL);
+	assert_int_equal(list_has((char *)out.data), CONFIG_LIST_ELEMENT);
+	assert_int_equal(list_has("[[t.\"a.b\".l]]\nq = \"x\"\n"), CONFIG_LIST_OTHERS);
+	assert_int_equal(list_has("[[t.\"a.b\".m]]\np = \"x\"\n[t.\"a.b\"]\n"), CONFIG_LIST_NONE);
+	assert_int_equal(list_has("[t.\"a.b\"]\nl = [ ]\n"), -EINVAL);
+	assert_int_equal(list_has("[t.\"a.b\".l]\np = \"x\"\n"), -EINVAL);
+	assert_int_equal(list_has("[[t]]\n"), -EINVAL);
+	assert_int_equal(list_has("t = 1\n"), -EINVAL);
+}
+
+/* What it says is what counts, not how. */
+static void test_same(void **state)
+{
+	static const char *const texts[] = {
+		"[proxy_plugins.firstlight]\ntype = 'snapshot'\naddress = \"\\u002frun/f.sock\"\n",
+		"proxy_plugins = { firstlight = { type = \"snapshot\", address = '/run/f.sock' } "
+		"}\n",
+		"[proxy_plugins]\nfirstlight.type = \"snapshot\"\n\"firstlight\".'address' = "
+		"\"/run/f.sock\"\n",
+		"[ proxy_plugins . \"firstlight\" ]\r\n\ttype=\"snapshot\"\r\n"
+		"address =\t\"/run/f.sock\"#x",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_size(texts); i++)
+		check(texts[i], texts[i]);
+}
+
+static void test_in_the_way(void **state)
+{
+	(void)state;
+	refused("[[proxy_plugins]]\na = 1\n", "line 1: ");
+	refused("a = 1\n[[proxy_plugins.firstlight]]\n", "line 2: ");
+	refused("proxy_plugins = 3\n", "line 1: ");
+	refused("[proxy_plugins]\nfirstlight = \"x\"\n", "line 2: ");
+	refused("[proxy_plugins]\nfirstlight.address = \"/run/f.sock\"\n", "line 2: ");
+	refused("[proxy_plugins.firstlight]\ntype = \"\"\"\nsnapshot\"\"\"\n", "line 2: ");
+	refused("[proxy_plugins.firstlight.type]\nx = 1\n", "");
+	refused("[proxy_plugins.firstlight]\ntype.x = 1\n", "");
+	refused("a = [{ b = 1 }]\n", "line 1: ");
+	refused("[\"x\\u0041\"]\n", "escape");
+	refused("[proxy_plugins.firstlight]\ntype = \"snapshot\" extra\n", "line 2");
+	refused("a = \"\x01\"\n", "line 1");
+	refused("[a]]\n", "line 1");
+	refused("[[l]]\r", "line 1");
+	refused("[[l]] # \x01\n", "line 1");
+	refused("a = [1, 2\n[b]\n", "line");
+	refused("a.b = 1\n[a]\n", "line 2");
+}
+
+/* Only the settings may differ, in any file. */
+static void test_many(void **state)
+{
+	static const char *const texts[] = {
+		"# only a comment",
+		"\n\n\n",
+		"a = 1.5\nb = 1979-05-27T07:32:00Z\nc = [1, [2, \"]\"], 'x']\nd = { e = \"}\" }\n",
+		"[a]\n  [a.b]\n    c = \"# no comment\" # comment [x]\n[[l]]\n[[l]]\nx = [\n  1, # "
+		"]\n]\n",
+		"[proxy_plugins.other]\n  address = \"/o\"\n",
+		"[proxy_plugins.firstlight.exports]\n  root = \"/r\"\n",
+		"[x]\r\na = 1\r\n",
+		"'' = 1\n\"\" .x = 2\n",
+		"\"proxy_plugins.firstlight\" = 1\n",
+		"[\"proxy_plugins.firstlight\"]\ntype = 7\n",
+		"[\"proxy_plugins\"]\n",
+	};
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < array_size(texts); i++) {
+		auto_free char *once = strdup(merged(texts[i], plugin, 2, false, &err));
+		enum setting_state states[2];
+
+		if (i == 7) { /* the empty key twice */
+			assert_string_equal(once, "");
+			continue;
+		}
+		assert_string_equal(err.text, "");
+		assert_string_equal(merged(once, plugin, 2, false, &err), once);
+		assert_int_equal(config_look(str_of(once), plugin, 2, states, &err), 0);
+		assert_int_equal(states[0], SETTING_THERE);
+		assert_int_equal(states[1], SETTING_THERE);
+		assert_int_equal(strncmp(once, texts[i], strlen(texts[i])), 0);
+	}
+}
+
+/* A file as large as is allowed ends soon; a larger one is refused. */
+static void test_large(void **state)
+{
+	auto_buf struct buf text = BUF_INIT, out = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	while (text.len < KiB(512))
+		assert_int_equal(
+			buf_printf(&text, "[t%zu]\nkey = \"value\" # %zu\n", text.len, text.len),
+			0);
+	assert_int_equal(config_merge((struct str){(char *)text.data, text.len}, plugin, 2, false,
+				      &out, &err),
+			 0);
+	while (text.len <= CONFIG_EDIT_MAX)
+		assert_int_equal(buf_printf(&text, "# %080d\n", 0), 0);
+	assert_int_equal(config_merge((struct str){(char *)text.data, text.len}, plugin, 2, false,
+				      &out, &err),
+			 -EFBIG);
 }
 
 int main(void)
@@ -157,7 +273,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_adds),  cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_force), cmocka_unit_test(test_looks),
-		cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_lists), cmocka_unit_test(test_same),
+		cmocka_unit_test(test_many),  cmocka_unit_test(test_in_the_way),
+		cmocka_unit_test(test_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

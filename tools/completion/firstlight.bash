@@ -36,7 +36,7 @@ _firstlight() {
 		words="$(_firstlight_commands) help --help --version"
 	else
 		case $before in
-		--address | -a | --containerd | --root | --merge | --check)
+		--address | -a | --containerd | --root | --merge | --check | --output | --config | --containerd-config)
 			[[ $command = containerd-config && $before = --containerd ]] || {
 				mapfile -t COMPREPLY < <(compgen -f -- "$word")
 				return

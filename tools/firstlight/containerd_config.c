@@ -1,327 +1,352 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight containerd-config: what containerd's settings need, printed or put into its file. */
 #include <fcntl.h>
-#include <spawn.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "cmd.h"
-#include "config_edit.h"
+#include "containerd_settings.h"
 #include "options.h"
 #include "out.h"
 
 #include "base/banned.h"
 
-#define NAME     "containerd-config"
-#define PLUGIN   "proxy_plugins.firstlight"
-#define CRI_V2   "plugins.\"io.containerd.grpc.v1.cri\".containerd"
-#define CRI_V3   "plugins.\"io.containerd.cri.v1.images\""
-#define WORDS    512
-#define TRANSFER "plugins.\"io.containerd.transfer.v1.local\".unpack_config"
+#define NAME              "containerd-config"
+#define CONTAINERD_SOCKET "/run/containerd/containerd.sock"
+#define PATH_BYTES        4096
 
 struct asking {
-	const char *version, *address, *root;
-	const char *merge, *check;
-	bool cri, in_place, force;
-	unsigned major, minor;
-	struct setting want[CONFIG_EDIT_SETTINGS];
-	size_t n;
-	char address_value[WORDS], root_value[WORDS];
-	struct setting unpack[2]; /* of an element of TRANSFER */
-	char platform[64];
+	const char *version;
+	const char *merge, *check, *output;
+	bool in_place, force;
+	struct containerd_settings s;
 };
 
-/* --- versions --------------------------------------------------------------------------------- */
+/* --- printing --------------------------------------------------------------------------------- */
 
-static int parse_version(const char *s, unsigned *major, unsigned *minor)
+static int put_element(struct buf *b, const struct setting *e, size_t n)
 {
-	s += s[0] == 'v';
-	if (sscanf(s, "%u.%u", major, minor) == 2 && *major >= 1 && *major < 100)
-		return 0;
-	if (strcmp(s, "2.x") == 0 || strcmp(s, "2") == 0) {
-		*major = 2;
-		*minor = 1;
-		return 0;
-	}
-	return -EINVAL;
+	int r = buf_printf(b, "\n[[%s]]\n", e->table);
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = buf_printf(b, "  %s = %s\n", e[i].key, e[i].value);
+	return r;
 }
 
-/* The first line of "containerd --version". It says it at once, or it is none. */
-static int ask_version(char *line, size_t size)
-{
-	char name[] = "containerd", option[] = "--version", *args[] = {name, option, NULL};
-	posix_spawn_file_actions_t actions;
-	int ends[2], status = 0;
-	ssize_t n;
-	pid_t pid;
-
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-	status = posix_spawnp(&pid, name, &actions, NULL, args, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(ends[1]);
-	n = status ? -1 : read(ends[0], line, size - 1);
-	close(ends[0]);
-	if (!status)
-		waitpid(pid, NULL, 0);
-	line[n > 0 ? n : 0] = 0;
-	return n > 0 ? 0 : -ENOENT;
-}
-
-/* "containerd github.com/containerd/containerd 1.6.20~ds1 …" */
-static int installed_version(unsigned *major, unsigned *minor)
-{
-	char line[256];
-
-	if (ask_version(line, sizeof(line)) < 0)
-		return -ENOENT;
-	for (const char *p = strchr(line, ' '); p; p = strchr(p + 1, ' ')) {
-		if (parse_version(p + 1, major, minor) == 0)
-			return 0;
-	}
-	return -ENOENT;
-}
-
-static bool at_least(const struct asking *a, unsigned major, unsigned minor)
-{
-	return a->major > major || (a->major == major && a->minor >= minor);
-}
-
-/* --- the settings ----------------------------------------------------------------------------- */
-
-static void want(struct asking *a, const char *table, const char *key, const char *value)
-{
-	a->want[a->n++] = (struct setting){table, key, value};
-}
-
-static bool plain(const char *s)
-{
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
-			return false;
-	}
-	return true;
-}
-
-/* CRI pulls through the transfer service from 2.1 on, which has to know who unpacks. */
-static bool has_unpack(const struct asking *a)
-{
-	return a->cri && at_least(a, 2, 1);
-}
-
-static void unpack_settings(struct asking *a)
-{
-	struct utsname u;
-	const char *arch;
-
-	uname(&u);
-	arch = strcmp(u.machine, "x86_64") == 0    ? "amd64"
-	       : strcmp(u.machine, "aarch64") == 0 ? "arm64"
-						   : u.machine;
-	snprintf(a->platform, sizeof(a->platform), "\"linux/%.40s\"", arch);
-	a->unpack[0] = (struct setting){TRANSFER, "platform", a->platform};
-	a->unpack[1] = (struct setting){TRANSFER, "snapshotter", "\"firstlight\""};
-}
-
-static int settings(struct asking *a)
-{
-	if (!plain(a->address) || !plain(a->root) || strlen(a->address) + 3 > WORDS ||
-	    strlen(a->root) + 3 > WORDS)
-		return out_misuse(NAME, "paths must not hold quotes or control characters");
-	snprintf(a->address_value, WORDS, "\"%s\"", a->address);
-	snprintf(a->root_value, WORDS, "\"%s\"", a->root);
-	want(a, PLUGIN, "type", "\"snapshot\"");
-	want(a, PLUGIN, "address", a->address_value);
-	want(a, PLUGIN ".exports", "root", a->root_value);
-	if (at_least(a, 2, 1))
-		want(a, PLUGIN ".exports", "enable_remote_snapshot_annotations", "\"true\"");
-	if (!a->cri)
-		return 0;
-	want(a, at_least(a, 2, 0) ? CRI_V3 : CRI_V2, "snapshotter", "\"firstlight\"");
-	if (has_unpack(a))
-		unpack_settings(a);
-	else
-		want(a, at_least(a, 2, 0) ? CRI_V3 : CRI_V2, "disable_snapshot_annotations",
-		     "false");
-	return 0;
-}
-
-static int print(const struct asking *a)
+static int put_all(const struct containerd_settings *s, struct buf *b)
 {
 	const char *table = "";
+	int r = buf_printf(b, "# containerd %u.%u\nversion = %u\n", s->version.major,
+			   s->version.minor, s->format);
 
-	printf("# containerd %u.%u\n", a->major, a->minor);
-	printf("version = %d\n", at_least(a, 2, 0) ? 3 : 2);
-	for (size_t i = 0; i < a->n; i++) {
-		if (strcmp(table, a->want[i].table) != 0)
-			printf("\n[%s]\n", a->want[i].table);
-		table = a->want[i].table;
-		printf("  %s = %s\n", a->want[i].key, a->want[i].value);
+	for (size_t i = 0; i < s->n && r == 0; i++) {
+		if (strcmp(table, s->want[i].table) != 0)
+			r = buf_printf(b, "\n[%s]\n", s->want[i].table);
+		table = s->want[i].table;
+		if (r == 0)
+			r = buf_printf(b, "  %s = %s\n", s->want[i].key, s->want[i].value);
 	}
-	if (has_unpack(a))
-		printf("\n[[%s]]\n  %s = %s\n  %s = %s\n", TRANSFER, a->unpack[0].key,
-		       a->unpack[0].value, a->unpack[1].key, a->unpack[1].value);
-	return out_done(NAME);
+	if (r == 0 && s->unpack_n)
+		r = put_element(b, s->overlayfs, s->unpack_n);
+	return r == 0 && s->unpack_n ? put_element(b, s->unpack, s->unpack_n) : r;
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static int read_file(const char *path, struct buf *text)
+static int write_all(int fd, const struct buf *text)
+{
+	for (size_t at = 0; at < text->len;) {
+		ssize_t n = write(fd, text->data + at, text->len - at);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+static int sync_dir(const char *path)
+{
+	char copy[PATH_BYTES];
+	auto_close int fd = -1;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* The old file becomes path.bak; a moment without path there never is. */
+static int keep_old(const char *path)
+{
+	char bak[PATH_BYTES + 8];
+
+	snprintf(bak, sizeof(bak), "%s.bak", path);
+	if (unlink(bak) < 0 && errno != ENOENT)
+		return -errno;
+	return link(path, bak) < 0 ? -errno : 0;
+}
+
+/* tmp, which fd is of, becomes path, with the owner and mode that st has (NULL: 0644). */
+static int finish_file(int fd, const char *tmp, const char *path, const struct stat *st,
+		       const struct buf *text, bool keep)
+{
+	int r = write_all(fd, text);
+
+	if (r == 0 && st && fchown(fd, st->st_uid, st->st_gid) < 0)
+		r = -errno;
+	if (r == 0 && fchmod(fd, st ? st->st_mode & 07777 : 0644) < 0)
+		r = -errno;
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && keep)
+		r = keep_old(path);
+	if (r == 0 && rename(tmp, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(tmp);
+	return r < 0 ? r : sync_dir(path);
+}
+
+/* In one step. A link is followed; the file that was there stays as FILE.bak if keep is set. */
+static int write_file(const char *name, const struct buf *text, bool keep)
+{
+	char path[PATH_BYTES], tmp[PATH_BYTES + 16], real[PATH_MAX];
+	auto_close int fd = -1;
+	struct stat st;
+	bool exists;
+
+	if (snprintf(path, sizeof(path), "%s", realpath(name, real) ? real : name) >=
+	    (int)sizeof(path))
+		return -ENAMETOOLONG;
+	exists = stat(path, &st) == 0;
+	if (exists && !S_ISREG(st.st_mode))
+		return -EINVAL;
+	snprintf(tmp, sizeof(tmp), "%s.XXXXXX", path);
+	fd = mkostemp(tmp, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return finish_file(fd, tmp, path, exists ? &st : NULL, text, exists && keep);
+}
+
+/* To --output, or printed. */
+static int deliver(const struct asking *a, const struct buf *text)
+{
+	int r;
+
+	if (!a->output) {
+		fwrite(text->data, 1, text->len, stdout);
+		return out_done(NAME);
+	}
+	r = write_file(a->output, text, false);
+	return r < 0 ? out_fail(NAME, "write %s: %s", a->output, strerror(-r)) : 0;
+}
+
+static int print(const struct asking *a)
+{
+	auto_buf struct buf text = BUF_INIT;
+
+	if (put_all(&a->s, &text) < 0)
+		out_no_memory();
+	return deliver(a, &text);
+}
+
+/* --- a file that is there --------------------------------------------------------------------- */
+
+/* 0, or the exit code. An empty file is as good as none: the version is put into it. */
+static int read_file(struct asking *a, const char *path, struct buf *text)
 {
 	struct err err = ERR_INIT;
 	int r = file_read_all(path, CONFIG_EDIT_MAX, text, &err);
 
-	return r < 0 ? out_fail(NAME, "%s: %s", path, err_text(&err, r)) : 0;
-}
-
-/* The names of CRI's settings depend on the file's version, not on containerd's. */
-static int check_version(const struct asking *a, const char *path, struct str text)
-{
-	struct str v = config_top(text, "version");
-	const char *should = at_least(a, 2, 0) ? "3" : "2";
-
-	if (!a->cri || str_eq(v, str_of(should)))
+	if (r < 0)
+		return out_fail(NAME, "%s: %s", path, err_text(&err, r));
+	if (config_empty((struct str){(char *)text->data, text->len})) {
+		if (text->len && text->data[text->len - 1] != '\n' && buf_append(text, "\n", 1) < 0)
+			out_no_memory();
+		if (buf_printf(text, "version = %d\n",
+			       containerd_at_least(&a->s.version, 2, 0) ? 3 : 2) < 0)
+			out_no_memory();
+	}
+	r = containerd_settings_for(&a->s, (struct str){(char *)text->data, text->len}, &err);
+	if (r == 0)
 		return 0;
-	out_fail(NAME, "%s has version %.*s; the settings of CRI are those of version %s", path,
-		 v.len ? (int)v.len : 1, v.len ? v.p : "1", should);
-	out_hint("containerd config migrate, or --containerd for another containerd");
+	out_fail(NAME, "%s: %s", path, err_text(&err, r));
+	if (r == -ENOTSUP && config_top((struct str){(char *)text->data, text->len}, "version").len)
+		out_hint("--containerd tells which containerd it is for");
+	else if (r == -ENOTSUP)
+		out_hint("containerd config migrate prints it in the present form");
 	return 1;
 }
 
-static void note_imports(struct str text)
+static void print_wrong(const struct asking *a, const struct containerd_found *found, size_t i)
 {
-	struct str v = config_top(text, "imports");
+	const struct setting *w = &a->s.want[i];
 
-	if (v.len && !str_eq(v, STR("[]")))
-		fprintf(stderr,
-			"note: imports = " STR_FMT ": what these files set is not looked at\n",
-			STR_ARG(v));
+	if (found->states[i] == SETTING_MISSING)
+		printf("missing  [%s] %s = %s\n", w->table, w->key, w->value);
+	else if (found->lines[i])
+		printf("differs  line %zu: [%s] %s = %s\n", found->lines[i], w->table, w->key,
+		       w->value);
+	else
+		printf("differs  [%s] %s = %s\n", w->table, w->key, w->value);
 }
 
-static int check(const struct asking *a)
+static int check(struct asking *a)
 {
-	enum setting_state states[CONFIG_EDIT_SETTINGS];
+	struct containerd_found found = {.unpack = CONFIG_LIST_NONE};
 	auto_buf struct buf text = BUF_INIT;
 	struct err err = ERR_INIT;
-	int r = read_file(a->check, &text), n = 0;
-	struct str t = {(char *)text.data, text.len};
+	int r = read_file(a, a->check, &text), n = 0;
 
-	if (r == 0)
-		r = check_version(a, a->check, t);
 	if (r)
 		return r;
-	r = config_look(t, a->want, a->n, states, &err);
+	if (containerd_settings_make(&a->s) < 0)
+		return out_misuse(NAME, "such paths cannot be written into a TOML file");
+	r = containerd_settings_look(&a->s, a->check, (struct str){(char *)text.data, text.len},
+				     &found, &err);
 	if (r < 0)
 		return out_fail(NAME, "%s: %s", a->check, err_text(&err, r));
-	note_imports(t);
-	for (size_t i = 0; i < a->n; i++) {
-		if (states[i] == SETTING_THERE)
+	for (size_t i = 0; i < a->s.n; i++) {
+		if (found.states[i] == SETTING_THERE)
 			continue;
 		n++;
-		printf("%s  [%s] %s = %s\n", states[i] == SETTING_MISSING ? "missing" : "differs",
-		       a->want[i].table, a->want[i].key, a->want[i].value);
+		print_wrong(a, &found, i);
 	}
-	r = has_unpack(a) ? config_list_has(t, a->unpack, 2, &err) : 1;
-	if (r < 0)
-		return out_fail(NAME, "%s: %s", a->check, err_text(&err, r));
-	if (!r)
-		printf("missing  [[%s]] %s = %s\n", TRANSFER, a->unpack[1].key, a->unpack[1].value);
-	n += !r;
+	if (found.unpack != CONFIG_LIST_ELEMENT) {
+		n++;
+		printf("missing  [[%s]] %s = %s\n", a->s.unpack[0].table, a->s.unpack[0].key,
+		       a->s.unpack[0].value);
+	}
 	if (!n)
 		printf("all is set\n");
 	return out_done(NAME) ? 1 : n != 0;
 }
 
-/* In one step, with the mode and owner that it has; the old one stays as FILE.bak. */
-static int write_file(const char *path, const struct buf *text)
+/* Adds to the list of those who unpack. containerd's own default goes when there is a list, so that
+ * it has to be in it. */
+static int merge_unpack(const struct containerd_settings *s, int unpack, struct buf *text,
+			struct err *err)
 {
-	char tmp[4096], bak[4096];
-	struct stat st;
-	auto_close int fd = -1;
+	struct buf next = BUF_INIT;
+	int r = 0;
 
-	if (snprintf(tmp, sizeof(tmp), "%s.firstlight", path) >= (int)sizeof(tmp) ||
-	    snprintf(bak, sizeof(bak), "%s.bak", path) >= (int)sizeof(bak))
-		return -ENAMETOOLONG;
-	if (stat(path, &st) < 0)
-		return -errno;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text->data, text->len) != (ssize_t)text->len ||
-	    fchmod(fd, st.st_mode & 07777) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
-	    fsync(fd) < 0 || (unlink(bak) < 0 && errno != ENOENT) || link(path, bak) < 0 ||
-	    rename(tmp, path) < 0) {
-		int r = errno ? -errno : -EIO;
-
-		unlink(tmp);
-		return r;
+	if (unpack == CONFIG_LIST_NONE) {
+		r = config_list_add((struct str){(char *)text->data, text->len}, s->overlayfs,
+				    s->unpack_n, &next, err);
+		buf_fini(text);
+		*text = next;
+		next = BUF_INIT;
 	}
-	return 0;
+	if (r == 0 && unpack != CONFIG_LIST_ELEMENT) {
+		r = config_list_add((struct str){(char *)text->data, text->len}, s->unpack,
+				    s->unpack_n, &next, err);
+		buf_fini(text);
+		*text = next;
+	}
+	return r;
 }
 
-static int merge(const struct asking *a)
+/* 0, or the exit code; merged is the result. */
+static int merge_text(struct asking *a, struct str text, struct buf *merged)
+{
+	struct containerd_found found = {.unpack = CONFIG_LIST_NONE};
+	struct err err = ERR_INIT;
+	bool hint = false;
+	int r = containerd_settings_look(&a->s, a->merge, text, &found, &err);
+
+	if (r == 0) {
+		r = config_merge(text, a->s.want, a->s.n, a->force, merged, &err);
+		hint = r == -EEXIST;
+	}
+	if (r == 0)
+		r = merge_unpack(&a->s, found.unpack, merged, &err);
+	if (r == 0)
+		return 0;
+	out_fail(NAME, "%s: %s", a->merge, err_text(&err, r));
+	if (hint)
+		out_hint("--force replaces it; nothing was written");
+	return 1;
+}
+
+static int merge(struct asking *a)
 {
 	auto_buf struct buf text = BUF_INIT, merged = BUF_INIT;
-	struct err err = ERR_INIT;
-	int r = read_file(a->merge, &text);
-	struct str t = {(char *)text.data, text.len};
+	int r = read_file(a, a->merge, &text);
 
-	if (r == 0)
-		r = check_version(a, a->merge, t);
 	if (r)
 		return r;
-	r = config_merge(t, a->want, a->n, a->force, &merged, &err);
-	if (r == 0 && has_unpack(a)) {
-		struct buf listed = BUF_INIT;
-
-		r = config_list_add((struct str){(char *)merged.data, merged.len}, a->unpack, 2,
-				    &listed, &err);
-		buf_fini(&merged);
-		merged = listed;
-	}
-	if (r < 0) {
-		out_fail(NAME, "%s: %s", a->merge, err_text(&err, r));
-		if (r == -EEXIST)
-			out_hint("--force replaces it; nothing was written");
-		return 1;
-	}
-	note_imports(t);
-	if (!a->in_place) {
-		fwrite(merged.data, 1, merged.len, stdout);
-		return out_done(NAME);
-	}
+	if (containerd_settings_make(&a->s) < 0)
+		return out_misuse(NAME, "such paths cannot be written into a TOML file");
+	r = merge_text(a, (struct str){(char *)text.data, text.len}, &merged);
+	if (r)
+		return r;
+	if (!a->in_place)
+		return deliver(a, &merged);
 	if (merged.len == text.len && memcmp(merged.data, text.data, text.len) == 0) {
 		printf("%s: all is set already\n", a->merge);
 		return out_done(NAME);
 	}
-	r = write_file(a->merge, &merged);
+	r = write_file(a->merge, &merged, true);
 	if (r < 0)
 		return out_fail(NAME, "write %s: %s", a->merge, strerror(-r));
 	printf("%s is changed (%s.bak is the old one); restart containerd\n", a->merge, a->merge);
 	return out_done(NAME);
 }
 
+/* --- the command ------------------------------------------------------------------------------ */
+
+static void settle_version(struct asking *a)
+{
+	const char *socket = getenv("CONTAINERD_ADDRESS");
+
+	if (a->version || containerd_version_find(socket && socket[0] ? socket : CONTAINERD_SOCKET,
+						  &a->s.version) == 0)
+		return;
+	fprintf(stderr,
+		"note: there is no containerd here; this is for 1.6 (--containerd tells)\n");
+	a->s.version = (struct containerd_version){1, 6};
+}
+
+static int run(struct asking *a)
+{
+	if (a->merge && a->check)
+		return out_misuse(NAME, "--merge and --check exclude each other");
+	if ((a->in_place || a->force) && !a->merge)
+		return out_misuse(NAME, "--in-place and --force go with --merge FILE");
+	if (a->output && (a->in_place || a->check))
+		return out_misuse(NAME, "--output goes with neither --in-place nor --check");
+	if (a->version && containerd_version_parse(a->version, &a->s.version) < 0)
+		return out_misuse(NAME, "not a version of containerd: %s", a->version);
+	settle_version(a);
+	if (a->merge)
+		return merge(a);
+	if (a->check)
+		return check(a);
+	if (containerd_settings_make(&a->s) < 0)
+		return out_misuse(NAME, "such paths cannot be written into a TOML file");
+	return print(a);
+}
+
 int cmd_containerd_config(int argc, char **argv)
 {
-	struct asking a = {.address = options_address(), .root = "/var/lib/firstlight"};
+	struct asking a = {.s = {.address = options_address(), .root = "/var/lib/firstlight"}};
 	const struct option_spec specs[] = {
 		{"containerd", 0, OPTION_TEXT, &a.version, "VERSION",
-		 "1.6, 1.7, 2.0, 2.1 or later (the installed one)"},
-		{"cri", 0, OPTION_FLAG, &a.cri, NULL, "also make it the snapshotter of CRI"},
-		{"root", 0, OPTION_TEXT, &a.root, "DIR", "the daemon's root (/var/lib/firstlight)"},
+		 "1.6, 1.7, 2.0, 2.1, 2.x (the one that is here)"},
+		{"cri", 0, OPTION_FLAG, &a.s.cri, NULL, "also make it the snapshotter of CRI"},
+		{"root", 0, OPTION_TEXT, &a.s.root, "DIR",
+		 "the daemon's root (/var/lib/firstlight)"},
 		{"merge", 0, OPTION_TEXT, &a.merge, "FILE", "print FILE with the settings put in"},
+		{"output", 0, OPTION_TEXT, &a.output, "FILE", "write FILE, do not print"},
 		{"in-place", 0, OPTION_FLAG, &a.in_place, NULL, "with --merge: change FILE itself"},
 		{"force", 0, OPTION_FLAG, &a.force, NULL, "with --merge: replace other values"},
 		{"check", 0, OPTION_TEXT, &a.check, "FILE", "only tell what is missing in FILE"},
-		OPTION_ADDRESS(&a.address),
+		OPTION_ADDRESS(&a.s.address),
 	};
 	const struct options o = {
 		.command = NAME,
@@ -336,21 +361,5 @@ int cmd_containerd_config(int argc, char **argv)
 	};
 	int r = options_parse(&o, argc, argv);
 
-	if (r != OPTIONS_GO)
-		return r;
-	if (a.merge && a.check)
-		return out_misuse(NAME, "--merge and --check exclude each other");
-	if ((a.in_place || a.force) && !a.merge)
-		return out_misuse(NAME, "--in-place and --force go with --merge FILE");
-	if (a.version && parse_version(a.version, &a.major, &a.minor) < 0)
-		return out_misuse(NAME, "not a version of containerd: %s", a.version);
-	if (!a.version && installed_version(&a.major, &a.minor) < 0) {
-		fprintf(stderr, "note: no containerd is installed here; this is for 2.1\n");
-		a.major = 2;
-		a.minor = 1;
-	}
-	r = settings(&a);
-	if (r)
-		return r;
-	return a.merge ? merge(&a) : a.check ? check(&a) : print(&a);
+	return r == OPTIONS_GO ? run(&a) : r;
 }

@@ -1,41 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight doctor: what of this host firstlight can use, what not, what that costs, and what to
- * do. */
+ * do. Owns the order of the phases, the verdict and the report. */
 #include "doctor.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "client.h"
 #include "cmd.h"
-#include "loop/loop.h"
-#include "net/grpc.h"
+#include "config.h"
+#include "net/url.h"
 #include "options.h"
 #include "out.h"
-#include "proto/containerd.pb-c.h"
-#include "proto/control.pb-c.h"
+#include "try.h"
 
 #include "base/banned.h"
 
-#define TIMEOUT_MS 5000
+#define NAME              "doctor"
+#define CONTAINERD_CONFIG "/etc/containerd/config.toml"
+
+#define EXIT_LAZY         1
+#define EXIT_RUN          3
 
 static const char *const state_names[] = {"ok", "off", "FAIL", "--"};
 
 struct finding *finding(struct doctor *d, const char *name, enum finding_state state,
-			const char *fmt, ...)
+			enum finding_need need, const char *fmt, ...)
 {
 	struct finding *f = &d->list[d->n];
 	va_list ap;
 
 	require(d->n < FINDINGS_MAX);
 	d->n++;
-	*f = (struct finding){.name = name, .state = state};
+	*f = (struct finding){.name = name, .state = state, .need = need};
 	va_start(ap, fmt);
 	vsnprintf(f->text, sizeof(f->text), fmt, ap);
 	va_end(ap);
@@ -48,203 +47,122 @@ void finding_advice(struct finding *f, const char *costs, const char *fix)
 	snprintf(f->fix, sizeof(f->fix), "%s", fix);
 }
 
-/* --- the daemon ------------------------------------------------------------------------------- */
+/* --- the phases ------------------------------------------------------------------------------- */
 
-static void daemon_found(struct doctor *d, const Flc__VersionResponse *v)
+struct phase {
+	const char *name;
+	void (*fn)(void *arg);
+	unsigned ms;
+	enum finding_need need;
+};
+
+/* The order of the report. */
+static const struct phase phases[] = {
+	{"rights", doctor_rights, 5000, NEED_RUN},
+	{"root", doctor_root, 5000, NEED_RUN},
+	{"mounts", doctor_mounts, 15000, NEED_RUN},
+	{"fuse", doctor_fuse, 5000, NEED_LAZY},
+	{"tracing", doctor_bpf, 5000, NEED_NOTHING},
+	{"unit", doctor_unit, 8000, NEED_NOTHING},
+	{"daemon", doctor_daemon, 8000, NEED_USE},
+	{"limits", doctor_limits, 5000, NEED_NOTHING},
+	{"containerd", doctor_containerd, 12000, NEED_USE},
+	{"config", doctor_settings, 5000, NEED_NOTHING},
+	{"registry", doctor_registries, 30000, NEED_NOTHING},
+};
+
+static void run_phase(struct doctor *d, const struct phase *p)
 {
-	struct finding *f;
-	const char *why = "";
-	bool lazy = true;
+	int r = try_run(p->fn, d, sizeof(*d), p->ms);
 
-	finding(d, "daemon", FINDING_OK, "firstlightd %s at %s", v->version, d->address);
-	for (size_t i = 0; i < v->n_features; i++) {
-		if (strcmp(v->features[i]->name, "lazy") == 0) {
-			lazy = v->features[i]->on;
-			why = v->features[i]->why;
-		}
-	}
-	f = finding(d, "lazy", lazy ? FINDING_OK : FINDING_OFF, "%s",
-		    lazy ? "the daemon serves lazy layers" : why);
-	f->lazy = true;
-	if (!lazy)
-		finding_advice(f, "every image is unpacked", "see above, then restart firstlightd");
-	if (strcmp(v->version, FIRSTLIGHT_VERSION) != 0)
-		finding_advice(finding(d, "versions", FINDING_OFF, "the daemon is %s, this is %s",
-				       v->version, FIRSTLIGHT_VERSION),
-			       "new commands may not work", "restart firstlightd after an upgrade");
-}
-
-static may_suspend void check_daemon(struct doctor *d, struct client *c, pid_t *ret_pid)
-{
-	Flc__Empty req = FLC__EMPTY__INIT;
-	Flc__VersionResponse *v;
-	struct finding *f;
-
-	if (c && client_call(c, CONTROL_METHOD("Version"), &req, &flc__version_response__descriptor,
-			     TIMEOUT_MS, &v) == 0) {
-		*ret_pid = (pid_t)v->worker_pid;
-		daemon_found(d, v);
-		client_free(v);
+	if (r == 0 || r == -EINTR)
 		return;
-	}
-	f = finding(d, "daemon", FINDING_OFF, "none answers at %s%s", d->address,
-		    access(d->address, F_OK) == 0 && access(d->address, W_OK) < 0
-			    ? ": no permission"
-			    : "");
-	f->lazy = true;
-	finding_advice(f, "containerd cannot use firstlight",
-		       "systemctl start firstlightd; --address names another socket");
+	if (r == -ETIMEDOUT)
+		finding(d, p->name, FINDING_FAIL, p->need, "no end within %u s: it hangs",
+			p->ms / 1000);
+	else
+		finding(d, p->name, FINDING_FAIL, p->need, "trying it failed: %s", strerror(-r));
 }
 
-/* --- containerd ------------------------------------------------------------------------------- */
-
-static pid_t peer_pid(const char *path)
+static void run_phases(struct doctor *d)
 {
-	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	struct ucred peer = {0};
-	socklen_t n = sizeof(peer);
+	try_hold_signals();
+	for (size_t i = 0; i < array_size(phases) && !try_caught(); i++)
+		run_phase(d, &phases[i]);
+	if (d->dir[0] && try_finally(doctor_root_end, d, sizeof(*d), 10000) < 0)
+		fprintf(stderr, "note: %s is left over\n", d->dir);
+}
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+/* --- the verdict ------------------------------------------------------------------------------ */
+
+/* How bad: EXIT_RUN, EXIT_LAZY, 0. */
+static int badness(const struct finding *f)
+{
+	if (f->state == FINDING_OK || f->need == NEED_NOTHING)
 		return 0;
-	return peer.pid;
+	if (f->need == NEED_RUN && f->state == FINDING_OFF)
+		return 0;
+	return f->need == NEED_RUN && f->state == FINDING_FAIL ? EXIT_RUN : EXIT_LAZY;
 }
 
-static void check_namespaces(struct doctor *d, pid_t daemon, pid_t containerd)
+/* The finding that decides; NULL: all is well. What the kernel lacks goes before who does not run.
+ */
+static const struct finding *worst(const struct doctor *d)
 {
-	char a[64], b[64];
-	struct stat sa, sb;
-	struct finding *f;
+	const struct finding *w = NULL;
 
-	snprintf(a, sizeof(a), "/proc/%d/ns/mnt", (int)daemon);
-	snprintf(b, sizeof(b), "/proc/%d/ns/mnt", (int)containerd);
-	if (!daemon || !containerd || stat(a, &sa) < 0 || stat(b, &sb) < 0)
-		return;
-	f = finding(d, "mount-ns", sa.st_ino == sb.st_ino ? FINDING_OK : FINDING_FAIL, "%s",
-		    sa.st_ino == sb.st_ino ? "containerd and the daemon share their mounts"
-					   : "containerd does not see the daemon's mounts");
-	f->lazy = true;
-	if (sa.st_ino != sb.st_ino)
-		finding_advice(f, "containers cannot be started",
-			       "no PrivateTmp, ProtectSystem and the like for either service");
-}
+	for (size_t i = 0; i < d->n; i++) {
+		const struct finding *f = &d->list[i];
+		bool skip = f->state == FINDING_SKIP;
 
-static may_suspend enum grpc_code ask(struct grpc_client *c, const char *method, const void *req,
-				      size_t n, struct buf *answer, struct err *err)
-{
-	const struct grpc_metadata md = {"containerd-namespace", "default"};
-
-	return grpc_unary(c, method, &md, 1, TIMEOUT_MS, req, n, answer, err);
-}
-
-/* A snapshot that does not exist: how containerd says so tells whether it knows us. */
-static may_suspend void check_plugin(struct doctor *d, struct grpc_client *c)
-{
-	Fl__KeyRequest q = FL__KEY_REQUEST__INIT;
-	auto_buf struct buf answer = BUF_INIT;
-	struct err err = ERR_INIT;
-	uint8_t bytes[128];
-	struct finding *f;
-	enum grpc_code code;
-	size_t n;
-
-	q.snapshotter = (char *)(uintptr_t) "firstlight";
-	q.key = (char *)(uintptr_t) "firstlight-doctor";
-	n = fl__key_request__pack(&q, bytes);
-	code = ask(c, "/containerd.services.snapshots.v1.Snapshots/Stat", bytes, n, &answer, &err);
-	if (code == GRPC_NOT_FOUND) {
-		finding(d, "plugin", FINDING_OK, "containerd has the snapshotter firstlight");
-		return;
+		if (!badness(f))
+			continue;
+		if (!w || badness(f) > badness(w) ||
+		    (badness(f) == badness(w) && !skip &&
+		     (f->need > w->need || w->state == FINDING_SKIP)))
+			w = f;
 	}
-	f = finding(d, "plugin", FINDING_OFF, "%s",
-		    code == GRPC_INVALID_ARGUMENT ? "containerd knows no snapshotter firstlight"
-						  : err_text(&err, -EIO));
-	f->lazy = true;
-	finding_advice(f, "containerd cannot use firstlight",
-		       "firstlight containerd-config --merge FILE, then restart containerd");
+	return w;
 }
 
-static may_suspend void check_containerd(struct doctor *d)
+static int verdict(const struct doctor *d, char *text, size_t size)
 {
-	auto_buf struct buf answer = BUF_INIT;
-	struct grpc_client *c = NULL;
-	struct err err = ERR_INIT;
-	Ctrd__VersionResponse *v = NULL;
-	struct finding *f;
-	int r = grpc_dial(loop_self(), d->containerd, TIMEOUT_MS, &c, &err);
+	const struct finding *w = worst(d);
+	const char *what = "lazy images do not work yet";
 
-	if (r == 0 && ask(c, "/containerd.services.version.v1.Version/Version", "", 0, &answer,
-			  &err) == GRPC_OK)
-		v = ctrd__version_response__unpack(NULL, answer.len, answer.data);
-	if (!v) {
-		f = finding(d, "containerd", FINDING_OFF, "%s", err_text(&err, r < 0 ? r : -EIO));
-		f->lazy = true;
-		finding_advice(f, "no containers",
-			       "start containerd; --containerd names its socket");
-	} else {
-		finding(d, "containerd", FINDING_OK, "%s at %s", v->version, d->containerd);
-		check_plugin(d, c);
-		ctrd__version_response__free_unpacked(v, NULL);
+	if (!w) {
+		snprintf(text, size, "lazy images work here");
+		return 0;
 	}
-	grpc_client_close(c);
-}
-
-static may_suspend int services(struct client *c, void *arg)
-{
-	struct doctor *d = arg;
-	pid_t daemon = 0;
-
-	check_daemon(d, c, &daemon);
-	check_containerd(d);
-	check_namespaces(d, daemon, peer_pid(d->containerd));
-	return 0;
+	if (badness(w) == EXIT_RUN)
+		what = "firstlightd cannot run";
+	else if (w->state == FINDING_SKIP)
+		what = "not all could be tried";
+	else if (w->need == NEED_LAZY)
+		what = "images are unpacked";
+	snprintf(text, size, "%s: %s: %s", what, w->name, w->text);
+	return badness(w);
 }
 
 /* --- the report ------------------------------------------------------------------------------- */
 
-/* 0: lazy images; 1: something needed for them is wrong; 3: the daemon cannot run. */
-static int verdict(const struct doctor *d)
+static void print_json(const struct doctor *d, const char *text, int r)
 {
-	int r = 0;
-
-	for (size_t i = 0; i < d->n; i++) {
-		const struct finding *f = &d->list[i];
-
-		if (f->state == FINDING_OK || f->state == FINDING_SKIP)
-			continue;
-		if (f->run && f->state == FINDING_FAIL)
-			return 3;
-		if (f->lazy || f->state == FINDING_FAIL)
-			r = 1;
-	}
-	return r;
-}
-
-static const char *verdict_text(int r)
-{
-	return r == 0   ? "lazy images work here"
-	       : r == 1 ? "lazy images do not work here: see what is off or FAIL above"
-			: "firstlightd cannot run here: see FAIL above";
-}
-
-static void print_json(const struct doctor *d, int r)
-{
+	static const char *const states[] = {"ok", "off", "fail", "skipped"};
+	static const char *const needs[] = {"nothing", "use", "lazy", "run"};
 	struct out_json j = OUT_JSON_INIT;
 
 	out_json_open(&j, NULL, '{');
-	out_json_text(&j, "verdict", verdict_text(r));
+	out_json_text(&j, "verdict", text);
+	out_json_int(&j, "exit", r);
 	out_json_open(&j, "checks", '[');
 	for (size_t i = 0; i < d->n; i++) {
 		const struct finding *f = &d->list[i];
 
 		out_json_open(&j, NULL, '{');
 		out_json_text(&j, "name", f->name);
-		out_json_text(&j, "state",
-			      f->state == FINDING_SKIP   ? "skipped"
-			      : f->state == FINDING_FAIL ? "fail"
-							 : state_names[f->state]);
+		out_json_text(&j, "state", states[f->state]);
+		out_json_text(&j, "needed_for", needs[f->need]);
 		out_json_text(&j, "text", f->text);
 		out_json_text(&j, "costs", f->costs);
 		out_json_text(&j, "fix", f->fix);
@@ -254,85 +172,146 @@ static void print_json(const struct doctor *d, int r)
 	out_json_close(&j, '}');
 }
 
-/* Words of a line that is broken at the terminal's edge, further lines indented as far. */
-static void wrapped(const char *head, const char *text)
+/* Words behind a head of so many columns; broken at the terminal's edge, further lines indented as
+ * far. */
+static void wrapped(size_t head, const char *text)
 {
-	size_t width = out_width() > 40 ? out_width() - 1 : 79, at = strlen(head);
+	size_t width = out_width() > 40 ? out_width() - 1 : 79, at = head;
 
-	printf("%s", head);
-	for (bool first = true; *text; first = false) {
-		size_t n = strcspn(text, " ");
+	for (bool first_word = true; *text; first_word = false) {
+		size_t n = strcspn(text, " "), columns = out_columns(text, n);
 
-		if (!first && at + 1 + n > width) {
-			printf("\n%*s", (int)strlen(head), "");
-			at = strlen(head);
-		} else if (!first) {
+		if (!first_word && at + 1 + columns > width) {
+			printf("\n%*s", (int)head, "");
+			at = head;
+		} else if (!first_word) {
 			putchar(' ');
 			at++;
 		}
 		printf("%.*s", (int)n, text);
-		at += n;
+		at += columns;
 		text += n;
 		text += *text == ' ';
 	}
 	putchar('\n');
 }
 
-static void print(const struct doctor *d, int r)
+static void print_finding(const struct finding *f, bool colour)
 {
 	static const char *const colours[] = {"\033[32m", "\033[33m", "\033[31m", ""};
-	bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+	auto_free char *text = out_word(f->text, false);
+	auto_free char *costs = out_word(f->costs, false);
+	auto_free char *fix = out_word(f->fix, false);
 
-	for (size_t i = 0; i < d->n; i++) {
-		const struct finding *f = &d->list[i];
-		auto_free char *text = out_word(f->text, false);
-		char head[64];
-
-		if (colour)
-			printf("%s", colours[f->state]);
-		printf("%-4s", state_names[f->state]);
-		if (colour)
-			printf("\033[0m");
-		snprintf(head, sizeof(head), " %-12s ", f->name);
-		wrapped(head, text);
-		if (f->costs[0])
-			wrapped("       costs: ", f->costs);
-		if (f->fix[0])
-			wrapped("       fix:   ", f->fix);
-	}
-	printf("\n%s\n", verdict_text(r));
+	printf("%s%-4s%s %-12s ", colour ? colours[f->state] : "", state_names[f->state],
+	       colour ? "\033[0m" : "", f->name);
+	wrapped(18, text);
+	if (costs[0])
+		wrapped((size_t)printf("       costs: "), costs);
+	if (fix[0])
+		wrapped((size_t)printf("       fix:   "), fix);
 }
 
-static bool ring_works(const struct doctor *d)
+static void print(const struct doctor *d, const char *verdict_text)
 {
-	for (size_t i = 0; i < d->n; i++) {
-		if (strcmp(d->list[i].name, "io_uring") == 0)
-			return d->list[i].state == FINDING_OK;
+	auto_free char *text = out_word(verdict_text, false);
+	const char *no = getenv("NO_COLOR");
+	bool colour = isatty(STDOUT_FILENO) && !(no && no[0]);
+
+	for (size_t i = 0; i < d->n; i++)
+		print_finding(&d->list[i], colour);
+	putchar('\n');
+	wrapped(0, text);
+}
+
+static int report(const struct doctor *d, bool json)
+{
+	char text[2 * TEXT_MAX];
+	int r;
+
+	if (try_caught())
+		return 128 + try_caught();
+	r = verdict(d, text, sizeof(text));
+	if (json)
+		print_json(d, text, r);
+	else
+		print(d, text);
+	return out_done(NAME) ? 1 : r;
+}
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+struct asked {
+	const char *root, *address, *containerd, *containerd_config, *config;
+	struct option_list registries;
+	bool json;
+};
+
+static const char *first(const char *a, const char *b, const char *c)
+{
+	return a ? a : b ? b : c;
+}
+
+/* What was asked for, else what the daemon's settings say. */
+static void settle(struct doctor *d, const struct asked *a, struct config *c)
+{
+	const char *env = getenv("FIRSTLIGHT_ADDRESS");
+	struct err err = ERR_INIT;
+	int r = config_load(c, first(a->config, c->config_file, ""), a->config != NULL, &err);
+
+	if (r < 0)
+		finding_advice(
+			finding(d, "settings", FINDING_FAIL, NEED_RUN, "%s", err_text(&err, r)),
+			"the daemon does not start with them", "correct that line");
+	d->root = first(a->root, c->root, "/var/lib/firstlight");
+	d->address = first(a->address, env && env[0] ? env : NULL, c->address);
+	if (!d->address) {
+		snprintf(d->state_address, sizeof(d->state_address), "%s/firstlight.sock",
+			 first(c->state, "/run/firstlight", NULL));
+		d->address = d->state_address;
 	}
-	return false;
+	d->containerd = first(a->containerd, c->containerd.address, "");
+	d->containerd_config = first(a->containerd_config, CONTAINERD_CONFIG, NULL);
+	d->containerd_config_given = a->containerd_config != NULL;
+	d->hosts_dirs = c->registry.hosts_dirs;
+	d->snapshotter = first(c->containerd.snapshotter, "firstlight", NULL);
+	d->registries = &a->registries;
+	d->lazy_off = !c->lazy.enabled;
+	d->erofs_file_off = !c->lazy.erofs_file;
+	d->passthrough_off = !c->lazy.passthrough;
+}
+
+static int examine(const struct asked *a)
+{
+	auto_config struct config c;
+	auto_free struct doctor *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		out_no_memory();
+	config_init(&c);
+	settle(d, a, &c);
+	run_phases(d);
+	return report(d, a->json);
 }
 
 int cmd_doctor(int argc, char **argv)
 {
-	const char *address = options_address();
-	struct doctor *d = calloc(1, sizeof(*d));
-	bool json = false;
-	int r;
-
-	if (!d)
-		out_no_memory();
-	d->root = "/var/lib/firstlight";
-	d->containerd = "/run/containerd/containerd.sock";
+	struct asked a = {.json = false};
 	const struct option_spec specs[] = {
-		{"root", 0, OPTION_TEXT, &d->root, "DIR",
-		 "the daemon's root (/var/lib/firstlight)"},
-		{"containerd", 0, OPTION_TEXT, &d->containerd, "SOCKET",
+		{"root", 0, OPTION_TEXT, &a.root, "DIR", "the daemon's root (/var/lib/firstlight)"},
+		{"containerd", 0, OPTION_TEXT, &a.containerd, "SOCKET",
 		 "containerd's (/run/containerd/containerd.sock)"},
-		OPTION_ADDRESS(&address),
-		OPTION_JSON(&json),
+		{"config", 0, OPTION_TEXT, &a.config, "FILE",
+		 "its settings (/etc/firstlight/config.toml)"},
+		{"containerd-config", 0, OPTION_TEXT, &a.containerd_config, "FILE",
+		 "containerd's (" CONTAINERD_CONFIG ")"},
+		{"registry", 0, OPTION_LIST, &a.registries, "HOST",
+		 "also ask this registry; may be given several times"},
+		OPTION_ADDRESS(&a.address),
+		OPTION_JSON(&a.json),
 	};
 	const struct options o = {
-		.command = "doctor",
+		.command = NAME,
 		.text = "Tries what firstlight can use of this host, and says what is on, what is "
 			"off,\n"
 			"what that costs and how to turn it on. Exit code 0: lazy images work; 1: "
@@ -341,21 +320,18 @@ int cmd_doctor(int argc, char **argv)
 		.specs = specs,
 		.n = array_size(specs),
 	};
+	int r = options_parse(&o, argc, argv);
 
-	r = options_parse(&o, argc, argv);
-	if (r == OPTIONS_GO) {
-		d->address = address;
-		doctor_host(d);
-		doctor_kernel(d);
-		if (ring_works(d)) /* which the calls need */
-			client_try("doctor", address, services, d);
-		r = verdict(d);
-		if (json)
-			print_json(d, r);
-		else
-			print(d, r);
-		r = out_done("doctor") ? 1 : r;
+	if (r != OPTIONS_GO)
+		return r;
+	if (a.registries.n > REGISTRIES_LOOK)
+		return out_misuse(NAME, "--registry: more than %d", REGISTRIES_LOOK);
+	for (size_t i = 0; i < a.registries.n; i++) {
+		struct url u;
+
+		if (url_parse_authority(str_of(a.registries.items[i]), &u) < 0)
+			return out_misuse(NAME, "--registry %s: not HOST or HOST:PORT",
+					  a.registries.items[i]);
 	}
-	free(d);
-	return r;
+	return examine(&a);
 }
