@@ -411,6 +411,21 @@ static may_suspend int manifest_attempt(struct pull *p, struct exchange *x, stru
 	return 0;
 }
 
+/* m->body is the caller's if it is 0. */
+static may_suspend int manifest_pull(struct pull *p, struct manifest *m, struct str ref,
+				     struct err *err)
+{
+	int e;
+
+	p->attempt = manifest_attempt;
+	p->arg = m;
+	e = pull_run(p, ref, err);
+	pull_fini(p);
+	if (e < 0)
+		buf_fini(&m->body);
+	return e;
+}
+
 may_suspend int registry_manifest(struct registry *r, struct str ref, const struct digest *digest,
 				  enum fetch_class class, struct buf *ret_body, struct err *err)
 {
@@ -419,16 +434,10 @@ may_suspend int registry_manifest(struct registry *r, struct str ref, const stru
 	int e;
 
 	pull_init(&p, r, class, "manifests", digest);
-	p.attempt = manifest_attempt;
-	p.arg = &m;
-	e = pull_run(&p, ref, err);
-	pull_fini(&p);
-	if (e < 0) {
-		buf_fini(&m.body);
-		return e;
-	}
-	*ret_body = m.body;
-	return 0;
+	e = manifest_pull(&p, &m, ref, err);
+	if (e == 0)
+		*ret_body = m.body;
+	return e;
 }
 
 may_suspend int registry_resolve(struct registry *r, struct str ref, struct arena *a,
@@ -454,14 +463,9 @@ may_suspend int registry_resolve(struct registry *r, struct str ref, struct aren
 		m.digest = &digest;
 	else
 		snprintf(p.what, sizeof(p.what), "manifests/" STR_FMT, STR_ARG(parts.tag));
-	p.attempt = manifest_attempt;
-	p.arg = &m;
-	e = pull_run(&p, ref, err);
-	pull_fini(&p);
-	if (e < 0) {
-		buf_fini(&m.body);
+	e = manifest_pull(&p, &m, ref, err);
+	if (e < 0)
 		return e;
-	}
 	*ret_body = m.body;
 	*ret_digest = m.is;
 	*ret_type = m.type;

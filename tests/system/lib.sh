@@ -89,7 +89,7 @@ done
 # launch: starts the daemon and does not wait; it dies with this script. Sets keeper.
 launch() {
 	setpriv --pdeathsig KILL "${wrap[@]}" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" \
-		"${flags[@]}" >>"$LOG" 2>&1 &
+		--containerd "$T/containerd.sock" "${flags[@]}" >>"$LOG" 2>&1 &
 	keeper=$!
 	pids+=("$keeper")
 }

@@ -92,6 +92,7 @@ program() { sed -n 's/^start //p' "$T/notified" | tail -n 1; }
 
 say "systemd keeps it"
 "$BUILD/tests/fd_store" "$T/notify" "$FIRSTLIGHTD" --root "$ROOT" --state "$T/state" --address "$SOCKET" \
+	--containerd "$T/containerd.sock" \
 	>"$T/notified" 2>>"$LOG" &
 systemd=$!
 pids+=("$systemd")

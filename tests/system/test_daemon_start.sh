@@ -53,7 +53,8 @@ wait_until 5 grep -qx 'READY=1' "$T/notified" || fail "no READY=1: $(cat "$T/not
 [[ $(stat -c '%F %a' "$SOCKET") == 'socket 600' ]] || fail "the socket is $(stat -c '%F %a' "$SOCKET")"
 [[ $(stat -c %a "$ROOT") == 700 ]] || fail "the root has mode $(stat -c %a "$ROOT")"
 snaps prepare one
-"$BUILD/firstlight" snapshots --address "$SOCKET" | grep -q '^active .* one -$' || fail "firstlight snapshots"
+"$BUILD/firstlight" snapshots --address "$SOCKET" | awk 'NR == 2 { print $1, $3, $4 }' >"$T/out"
+[[ $(cat "$T/out") == "active one -" ]] || fail "firstlight snapshots: $(cat "$T/out")"
 first=$keeper first_socket=$SOCKET first_root=$ROOT
 
 say "a second daemon"

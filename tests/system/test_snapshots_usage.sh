@@ -6,7 +6,7 @@
 # volatile upper directories reach the mount options, and the kernel takes them.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../e2e/lib.sh"
-need setfattr setcap getfattr findmnt
+need setfattr setcap getfattr findmnt jq
 [[ -x $BUILD/go/snapcall && -x $BUILD/go/overlayserver ]] || fail "not built (make go)"
 
 ours() { "$BUILD/go/snapcall" "$FIRSTLIGHT_SOCKET" "$@"; }
@@ -150,8 +150,8 @@ for try in 1 2; do # the mark of the first mount would make the kernel refuse th
 	echo "$try" >"$T/merged/file"
 	umount "$T/merged"
 done
-label=$("$BUILD/firstlight" snapshots --address "$FIRSTLIGHT_SOCKET" \
-	"labels.\"containerd.io/snapshot/overlay.upperdir\"==\"$(ours mounts fast | upper)\"" | awk '{ print $3 }')
+label=$("$BUILD/firstlight" snapshots --json --address "$FIRSTLIGHT_SOCKET" \
+	"labels.\"containerd.io/snapshot/overlay.upperdir\"==\"$(ours mounts fast | upper)\"" | jq -r '.[].name')
 equal "the snapshot with fast's upper directory" "$label" fast
 
 stop_process "$overlay_pid" 10 || true

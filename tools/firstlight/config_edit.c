@@ -118,11 +118,14 @@ static int on_key(void *arg, struct str table, struct str key, const struct toml
 	return r < 0 ? err_set(err, r, "out of memory") : 0;
 }
 
-static int facts_read(struct facts *f, const struct spans *sp, const struct setting *want, size_t n,
-		      struct err *err)
+/* Where things stand in text, and what it says. To be ended after an error too. */
+static int read_text(struct str text, const struct setting *want, size_t n, struct spans *ret_spans,
+		     struct facts *ret_facts, struct err *err)
 {
-	*f = (struct facts){.want = want, .want_n = n, .list = BUF_INIT};
-	return judge(sp, on_key, f, err);
+	int r = spans_init(ret_spans, text, err);
+
+	*ret_facts = (struct facts){.want = want, .want_n = n, .list = BUF_INIT};
+	return r == 0 ? judge(ret_spans, on_key, ret_facts, err) : r;
 }
 
 static const struct fact *fact_at(const struct facts *f, size_t i)
@@ -235,11 +238,9 @@ int config_look(struct str text, const struct setting *want, size_t n, enum sett
 		struct err *err)
 {
 	auto_spans struct spans sp;
-	auto_facts struct facts f = {.want_n = 0};
-	int r = spans_init(&sp, text, err);
+	auto_facts struct facts f;
+	int r = read_text(text, want, n, &sp, &f, err);
 
-	if (r == 0)
-		r = facts_read(&f, &sp, want, n, err);
 	if (r == 0)
 		states_of(&f, ret);
 	return r;
@@ -359,14 +360,12 @@ static int merge_one(struct str text, const struct setting *want, bool force, st
 		     struct err *err)
 {
 	auto_spans struct spans sp;
-	auto_facts struct facts f = {.want_n = 0};
+	auto_facts struct facts f;
 	const struct entry *e, *header;
 	enum setting_state state = SETTING_MISSING;
 	char path[512];
-	int r = spans_init(&sp, text, err);
+	int r = read_text(text, want, 1, &sp, &f, err);
 
-	if (r == 0)
-		r = facts_read(&f, &sp, want, 1, err);
 	if (r < 0)
 		return r;
 	states_of(&f, &state);
@@ -415,18 +414,13 @@ static int check_result(struct str before, struct str after, const struct settin
 			struct err *err)
 {
 	auto_spans struct spans a, b;
-	auto_facts struct facts fa = {.want_n = 0}, fb = {.want_n = 0};
+	auto_facts struct facts fa, fb;
 	enum setting_state states[CONFIG_EDIT_SETTINGS];
-	int r = spans_init(&a, before, err), q = spans_init(&b, after, err);
+	int r = read_text(before, want, n, &a, &fa, err),
+	    q = read_text(after, want, n, &b, &fb, err);
 
-	if (r == 0)
-		r = q;
-	if (r == 0)
-		r = facts_read(&fa, &a, want, n, err);
-	if (r == 0)
-		r = facts_read(&fb, &b, want, n, err);
-	if (r < 0)
-		return r;
+	if (r < 0 || q < 0)
+		return r < 0 ? r : q;
 	states_of(&fb, states);
 	for (size_t i = 0; i < n; i++) {
 		if (states[i] != SETTING_THERE)
@@ -504,12 +498,10 @@ static int check_list(const struct spans *sp, const char *table, struct err *err
 int config_list_has(struct str text, const struct setting *want, struct err *err)
 {
 	auto_spans struct spans sp;
-	auto_facts struct facts f = {.want_n = 0};
-	int r = spans_init(&sp, text, err);
+	auto_facts struct facts f;
+	int r = read_text(text, NULL, 0, &sp, &f, err);
 	bool any = false;
 
-	if (r == 0)
-		r = facts_read(&f, &sp, NULL, 0, err);
 	if (r == 0)
 		r = check_list(&sp, want->table, err);
 	if (r < 0)
@@ -529,17 +521,12 @@ static int check_longer(struct str before, struct str after, const struct settin
 			struct err *err)
 {
 	auto_spans struct spans a, b;
-	auto_facts struct facts fa = {.want_n = 0}, fb = {.want_n = 0};
-	int r = spans_init(&a, before, err), q = spans_init(&b, after, err);
+	auto_facts struct facts fa, fb;
+	int r = read_text(before, NULL, 0, &a, &fa, err),
+	    q = read_text(after, NULL, 0, &b, &fb, err);
 
-	if (r == 0)
-		r = q;
-	if (r == 0)
-		r = facts_read(&fa, &a, NULL, 0, err);
-	if (r == 0)
-		r = facts_read(&fb, &b, NULL, 0, err);
-	if (r < 0)
-		return r;
+	if (r < 0 || q < 0)
+		return r < 0 ? r : q;
 	if (fb.list.len < fa.list.len ||
 	    (fa.list.len && memcmp(fa.list.data, fb.list.data, fa.list.len) != 0) ||
 	    config_list_has(after, want, err) != CONFIG_LIST_ELEMENT)

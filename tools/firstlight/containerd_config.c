@@ -350,12 +350,10 @@ int cmd_containerd_config(int argc, char **argv)
 	};
 	const struct options o = {
 		.command = NAME,
-		.text = "Prints the settings that containerd needs to use firstlight, or puts them "
-			"into\n"
-			"its file. What else the file has stays as it is; what is not understood "
-			"is told\n"
-			"and not touched. Exit code 1: something differs, or nothing could be "
-			"done.",
+		.text = "Prints the settings that containerd needs to use firstlight, or puts\n"
+			"them into its file. What else the file has stays as it is; what is not\n"
+			"understood is told and not touched. Exit code 1: something differs, or\n"
+			"nothing could be done.",
 		.specs = specs,
 		.n = array_size(specs),
 	};

@@ -270,10 +270,9 @@ int cmd_convert(int argc, char **argv)
 	const struct options o = {
 		.command = NAME,
 		.arguments = "SRC DST",
-		.text = "Converts an image into a lazy format. SRC and DST are references to "
-			"images in a\n"
-			"registry, or oci:DIR[:TAG], an OCI layout. Layers that are right already "
-			"stay.",
+		.text = "Converts an image into a lazy format. SRC and DST are references to\n"
+			"images in a registry, or oci:DIR[:TAG], an OCI layout. Layers that are\n"
+			"right already stay.",
 		.specs = specs,
 		.n = array_size(specs),
 		.args_min = 2,

@@ -312,11 +312,9 @@ int cmd_doctor(int argc, char **argv)
 	};
 	const struct options o = {
 		.command = NAME,
-		.text = "Tries what firstlight can use of this host, and says what is on, what is "
-			"off,\n"
-			"what that costs and how to turn it on. Exit code 0: lazy images work; 1: "
-			"they do\n"
-			"not; 3: the daemon cannot run here.",
+		.text = "Tries what firstlight can use of this host, and says what is on, what\n"
+			"is off, what that costs and how to turn it on. Exit code 0: lazy\n"
+			"images work; 1: they do not; 3: the daemon cannot run here.",
 		.specs = specs,
 		.n = array_size(specs),
 	};

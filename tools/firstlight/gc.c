@@ -68,10 +68,9 @@ int cmd_gc(int argc, char **argv)
 	};
 	const struct options o = {
 		.command = "gc",
-		.text = "Deletes now what nobody needs any more: removed snapshots, layers that "
-			"no\n"
-			"snapshot has, contents that no layer has. (It would be deleted anyway, "
-			"later.)",
+		.text = "Deletes now what nobody needs any more: removed snapshots, layers that\n"
+			"no snapshot has, contents that no layer has. (It would be deleted\n"
+			"anyway, later.)",
 		.specs = specs,
 		.n = array_size(specs),
 	};

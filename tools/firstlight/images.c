@@ -94,9 +94,9 @@ int cmd_images(int argc, char **argv)
 	};
 	const struct options o = {
 		.command = "images",
-		.text = "Lists containerd's images: how many of their layers are lazy, and how "
-			"much of\n"
-			"those is local. A container can start on one that is ready or complete.",
+		.text = "Lists containerd's images: how many of their layers are lazy, and how\n"
+			"much of those is local. A container can start on one that is ready or\n"
+			"complete.",
 		.specs = specs,
 		.n = array_size(specs),
 	};

@@ -206,9 +206,8 @@ int cmd_inspect(int argc, char **argv)
 	const struct options o = {
 		.command = "inspect",
 		.arguments = "NAME",
-		.text = "Shows an image, or a snapshot by its key: layers, bottom first, what of "
-			"them\n"
-			"is local, and where their files are.",
+		.text = "Shows an image, or a snapshot by its key: layers, bottom first, what\n"
+			"of them is local, and where their files are.",
 		.specs = specs,
 		.n = array_size(specs),
 		.args_min = 1,

@@ -15,11 +15,21 @@
 #define SPECS_MAX 32
 #define LEFT_MAX  28 /* columns of "  -a, --address SOCKET" */
 
+static const char *environment(const char *name, const char *other)
+{
+	const char *s = getenv(name);
+
+	return s && s[0] ? s : other;
+}
+
 const char *options_address(void)
 {
-	const char *s = getenv("FIRSTLIGHT_ADDRESS");
+	return environment("FIRSTLIGHT_ADDRESS", ADDRESS_DEFAULT);
+}
 
-	return s && s[0] ? s : ADDRESS_DEFAULT;
+const char *options_namespace(void)
+{
+	return environment("CONTAINERD_NAMESPACE", "default");
 }
 
 static void print_spec(const struct option_spec *s)

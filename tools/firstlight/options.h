@@ -55,11 +55,19 @@ int options_parse(const struct options *o, int argc, char **argv);
 /* $FIRSTLIGHT_ADDRESS, or the default. */
 const char *options_address(void);
 
+/* $CONTAINERD_NAMESPACE, or containerd's default. */
+const char *options_namespace(void);
+
 /* The specs that most commands have. */
 #define OPTION_ADDRESS(to)                                                                         \
 	{                                                                                          \
 		"address", 'a', OPTION_TEXT, to, "SOCKET",                                         \
 			"the daemon's socket ($FIRSTLIGHT_ADDRESS)"                                \
+	}
+#define OPTION_NAMESPACE(to)                                                                       \
+	{                                                                                          \
+		"namespace", 'n', OPTION_TEXT, to, "NAME",                                         \
+			"of containerd ($CONTAINERD_NAMESPACE, default)"                           \
 	}
 #define OPTION_JSON(to)                                                                            \
 	{                                                                                          \

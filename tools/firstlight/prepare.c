@@ -48,11 +48,10 @@ static may_suspend int ask(struct client *c, void *arg)
 
 int cmd_prepare(int argc, char **argv)
 {
-	const char *address = options_address(), *ns = getenv("CONTAINERD_NAMESPACE");
-	struct asking a = {.json = false};
+	const char *address = options_address();
+	struct asking a = {.ns = options_namespace()};
 	const struct option_spec specs[] = {
-		{"namespace", 'n', OPTION_TEXT, &ns, "NAME",
-		 "of containerd ($CONTAINERD_NAMESPACE, default)"},
+		OPTION_NAMESPACE(&a.ns),
 		OPTION_ADDRESS(&address),
 		OPTION_JSON(&a.json),
 	};
@@ -71,7 +70,6 @@ int cmd_prepare(int argc, char **argv)
 
 	if (r != OPTIONS_GO)
 		return r;
-	a.ns = ns && ns[0] ? ns : "default";
 	a.manifest = argv[optind];
 	return client_run("prepare", address, ask, &a);
 }

@@ -208,15 +208,14 @@ static may_suspend int pull(struct client *c, void *arg)
 
 int cmd_pull(int argc, char **argv)
 {
-	const char *address = options_address(), *ns = getenv("CONTAINERD_NAMESPACE");
+	const char *address = options_address(), *ns = options_namespace();
 	struct pulling p = {.req = FLC__PULL_REQUEST__INIT, .phase = -1};
 	bool plain = false, wait = false;
 	const char *platform = "", *user = "";
 	const struct option_spec specs[] = {
 		{"platform", 0, OPTION_TEXT, &platform, "OS/ARCH[/VARIANT]",
 		 "another than this host's"},
-		{"namespace", 'n', OPTION_TEXT, &ns, "NAME",
-		 "of containerd ($CONTAINERD_NAMESPACE, default)"},
+		OPTION_NAMESPACE(&ns),
 		{"plain-http", 0, OPTION_FLAG, &plain, NULL, "the registry speaks no TLS"},
 		{"user", 'u', OPTION_TEXT, &user, "USER[:SECRET]", "who asks the registry"},
 		{"password-stdin", 0, OPTION_FLAG, &p.stdin_secret, NULL,
@@ -228,9 +227,8 @@ int cmd_pull(int argc, char **argv)
 	const struct options o = {
 		.command = "pull",
 		.arguments = "REF",
-		.text = "Pulls an image, and returns when a container can start on it. What cannot "
-			"be\n"
-			"lazy is fetched and unpacked.",
+		.text = "Pulls an image, and returns when a container can start on it. What\n"
+			"cannot be lazy is fetched and unpacked.",
 		.specs = specs,
 		.n = array_size(specs),
 		.args_min = 1,
@@ -241,7 +239,7 @@ int cmd_pull(int argc, char **argv)
 	if (r != OPTIONS_GO)
 		return r;
 	p.req.ref = argv[optind];
-	p.req.namespace_ = (char *)(uintptr_t)(ns && ns[0] ? ns : "default");
+	p.req.namespace_ = (char *)(uintptr_t)ns;
 	p.req.platform = (char *)(uintptr_t)platform;
 	p.req.user = (char *)(uintptr_t)user;
 	p.req.plain_http = plain;

@@ -71,11 +71,9 @@ int cmd_scan(int argc, char **argv)
 	const struct option_spec specs[] = {OPTION_ADDRESS(&address), OPTION_JSON(&json)};
 	const struct options o = {
 		.command = "scan",
-		.text = "Compares containerd's records of snapshots with the daemon's, and removes "
-			"those\n"
-			"of layers whose data is gone. The daemon does so at its start too. Exit "
-			"code 1:\n"
-			"something is left to be done by hand.",
+		.text = "Compares containerd's records of snapshots with the daemon's, and\n"
+			"removes those of layers whose data is gone. The daemon does so at its\n"
+			"start too. Exit code 1: something is left to be done by hand.",
 		.specs = specs,
 		.n = array_size(specs),
 	};

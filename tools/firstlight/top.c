@@ -200,9 +200,8 @@ int cmd_top(int argc, char **argv)
 	};
 	const struct options o = {
 		.command = "top",
-		.text = "Shows the daemon's status live, with rates; q ends it. Not on a terminal "
-			"it\n"
-			"prints one block after the other.",
+		.text = "Shows the daemon's status live, with rates; q ends it. Not on a\n"
+			"terminal it prints one block after the other.",
 		.specs = specs,
 		.n = array_size(specs),
 	};
