@@ -245,8 +245,8 @@ pull "$lazy"
 runs "$lazy"
 
 say "containerd is new: what we have it does not know"
+stop_process "$containerd_pid" 20 || true # its collector takes the last container's snapshot at its own time
 have=$(fl status --json | jq .snapshots)
-stop_process "$containerd_pid" 20 || true
 rm -rf "$T/containerd"
 start_containerd
 scan 0
