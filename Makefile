@@ -63,7 +63,8 @@ GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
 
-.PHONY: all deps check unit tests demo bench bench-cold bench-steady fuzz fuzz-build fuzz-short tidy install clean go FORCE
+.PHONY: all deps check check-containerds unit tests demo bench bench-cold bench-steady fuzz fuzz-build fuzz-short \
+	tidy install clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -143,6 +144,14 @@ unit: $(UNIT)
 check: deps
 	$(Q)$(MAKE) --no-print-directory tests go fuzz-build $(BUILD)/bench/link
 	$(Q)BUILD=$(BUILD) SAN=$(SAN) tests/run $(wildcard tests/tidy/test_*.sh) $(UNIT) tests/fuzz/short.sh $(SYSTEM_TESTS)
+
+# What has to do with containerd, again with those of newer Debian releases: 1.7 and 2.x.
+check-containerds: deps
+	$(Q)$(MAKE) --no-print-directory tests go $(BUILD)/bench/link
+	$(Q)set -e; for dir in $$(tools/dev/containerds.sh $(BUILD)/containerds trixie sid); do \
+		$$dir/containerd --version; \
+		PATH=$$dir:$$PATH BUILD=$(BUILD) SAN=$(SAN) tests/run $(sort $(wildcard tests/e2e/test_*.sh)); \
+	done
 
 tidy:
 	$(Q)BUILD=$(BUILD) tests/run $(wildcard tests/tidy/test_*.sh)

@@ -100,13 +100,17 @@ for format in esgz zstd cs org low high; do
 	image=$REGISTRY/t/$kind:$format
 	layout=$(lazy_image $kind "$format")
 	push_image "$layout" "t/$kind:$format"
-	registry_forget
-	pull "$image"
-	[[ $(requests /manifests/) == 1 ]] || fail "$format: $(requests /manifests/) manifests were asked for"
 	allowed=$(requests_allowed "$layout" $format)
-	# The lazy layers of "low" fill while the upper ones are unpacked.
-	[[ $format == low || $(requests /blobs/) -le $allowed ]] ||
-		fail "$format: $(requests /blobs/) requests for blobs, not $allowed"
+	for try in 1 2 3; do # on a busy host the background has begun before they are counted
+		registry_forget
+		pull "$image"
+		asked=$(requests /blobs/)
+		[[ $(requests /manifests/) == 1 ]] || fail "$format: $(requests /manifests/) manifests were asked for"
+		# The lazy layers of "low" fill while the upper ones are unpacked.
+		[[ $format != low && $asked -gt $allowed ]] || break
+		((try < 3)) || fail "$format: $asked requests for blobs, not $allowed"
+		ctr image rm --sync "$image" >/dev/null
+	done
 	hello "$image"
 	pull --wait "$image"
 	registry_forget
