@@ -185,6 +185,10 @@ start_containerd() {
 		  type = "snapshot"
 		  address = "$T/stargz.sock"
 	TOML
+	if [[ $(containerd --version) == *' '?([a-z])[2-9].* ]]; then # ctr pulls by the transfer service, which has a list
+		"$BUILD/firstlight" containerd-config --root "$FIRSTLIGHT_ROOT" --address "$FIRSTLIGHT_SOCKET" \
+			--merge "$T/containerd.toml" --in-place >/dev/null || fail "containerd's settings cannot be merged"
+	fi
 	"${client_net[@]}" containerd --config "$T/containerd.toml" >"$T/containerd.log" 2>&1 &
 	containerd_pid=$!
 	wait_until 30 containerd_answers || fail "containerd does not answer"
