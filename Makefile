@@ -5,7 +5,8 @@
 # make unit       tests that need no root   sudo make bench  benchmarks (BENCH_FLAGS=--quick)
 # make tidy       the house rules           sudo make bench-cold  cold starts over an emulated link
 # make install    DESTDIR= PREFIX=          sudo make bench-steady  what has arrived, against overlayfs
-# make clean                                make fuzz        fuzzers, FUZZ_SECONDS each
+# make clean                                sudo make bench-convert  conversion, against ctr-remote
+# make fuzz       fuzzers, FUZZ_SECONDS each
 #
 # V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
 # sanitizers into build-san; `make check SAN=address,undefined` tests that build.
@@ -29,6 +30,7 @@ DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
 	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux
 DEPS_STEADY := fio
+DEPS_CONVERT := time
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
 
@@ -63,7 +65,7 @@ GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
 
-.PHONY: all deps check unit tests demo bench bench-cold bench-steady fuzz fuzz-build fuzz-short tidy install clean go FORCE
+.PHONY: all deps check unit tests demo bench bench-cold bench-steady bench-convert fuzz fuzz-build fuzz-short tidy install clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -182,6 +184,11 @@ bench-steady:
 	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_STEADY)
 	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/storm
 	$(Q)BUILD=$(BUILD) tools/bench/steady.sh $(BENCH_FLAGS)
+
+bench-convert:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_CONVERT)
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(BUILD) tools/bench/convert.sh $(BENCH_FLAGS)
 
 install: all
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight
