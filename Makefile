@@ -57,6 +57,9 @@ LIB_C := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
 LIB_O := $(LIB_C:%.c=$(BUILD)/%.o) $(GEN_O)
 LIB := $(BUILD)/libfirstlight.a
 CLI_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/firstlight/*.c))
+CONVERT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/firstlight/convert_*.c))
+CONVERT := $(BUILD)/libconvert.a
+ARCHIVE = $(shell pkg-config --libs libarchive)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 HELPERS := $(patsubst tests/system/%.c,$(BUILD)/tests/%,$(filter-out %_preload.c,$(wildcard tests/system/*.c)))
 PRELOADS := $(patsubst tests/system/%.c,$(BUILD)/tests/%.so,$(wildcard tests/system/*_preload.c))
@@ -77,9 +80,11 @@ $(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
 
 $(BUILD)/firstlight: $(CLI_O) $(LIB)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs libarchive)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(ARCHIVE)
 
 $(LIB): $(LIB_O)
+$(CONVERT): $(CONVERT_O)
+$(LIB) $(CONVERT):
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
@@ -100,6 +105,10 @@ $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c $(BUILD)/flags
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: include/%.proto
 	$(call say,PROTO,$<)
 	$(Q)mkdir -p $(BUILD)/gen && protoc-c --proto_path=include --c_out=$(BUILD)/gen $<
+
+$(BUILD)/tests/test_convert_%: $(BUILD)/tests/unit/test_convert_%.o $(CONVERT) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(ARCHIVE) -lcmocka
 
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(LIB)
 	$(call say,LINK,$@)
@@ -153,10 +162,10 @@ fuzz-build: $(FUZZERS)
 
 build-fuzz/%: tests/fuzz/%.c FORCE
 	$(Q)$(MAKE) --no-print-directory BUILD=build-fuzz CC=$(FUZZ_CC) CFLAGS=-O1 \
-		SAN=address,undefined,fuzzer-no-link build-fuzz/libfirstlight.a
+		SAN=address,undefined,fuzzer-no-link build-fuzz/libconvert.a build-fuzz/libfirstlight.a
 	$(call say,FUZZ,$@)
 	$(Q)$(FUZZ_CC) -O1 $(CPPFLAGS) -Ibuild-fuzz/gen -std=gnu11 -g \
-		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libfirstlight.a $(LIBS)
+		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libconvert.a build-fuzz/libfirstlight.a $(LIBS) $(ARCHIVE)
 
 fuzz: fuzz-build
 	$(Q)tests/fuzz/long.sh $(FUZZ_SECONDS) $(FUZZERS)
