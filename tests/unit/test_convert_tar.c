@@ -167,6 +167,11 @@ static void damaged(void **state)
 	tar_head(&tar, '0', "more-than-there-is", "", 1ull << 32);
 	tar_end(&tar);
 	refuses(&tar, -EBADMSG, "damaged");
+	tar_head(&tar, '0', "less-than-nothing", "", 0);
+	memset(tar.data + 124, 0xff, 12);
+	tar_sum((char *)tar.data);
+	tar_end(&tar);
+	refuses(&tar, -EBADMSG, "damaged");
 	tar_file(&tar, "file", "abcdef", 6);
 	tar.data[3] ^= 1; /* the checksum is wrong */
 	refuses(&tar, -EBADMSG, "damaged");

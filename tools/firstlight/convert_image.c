@@ -17,6 +17,7 @@
 
 #include "base/limits.h"
 #include "convert_json.h"
+#include "convert_unpack.h"
 #include "image/toc.h"
 #include "loop/scope.h"
 #include "loop/work.h"
@@ -128,11 +129,14 @@ static int run_job(void *arg)
 	return r == -EINVAL || r == -EBADMSG || r == -EFBIG ? -EOPNOTSUPP : r;
 }
 
+/* same: the source has it too, and may give it to the destination itself. */
 static may_suspend int send(struct conversion *c, const struct digest *digest, int fd,
-			    uint64_t size, struct err *err)
+			    uint64_t size, bool same, struct err *err)
 {
 	int r = end_has(&c->dst, digest, err);
 
+	if (r == 0 && same)
+		r = end_mount(&c->dst, digest, &c->src, err);
 	return r ? (r < 0 ? r : 0) : end_put(&c->dst, c->work, digest, fd, size, err);
 }
 
@@ -166,10 +170,10 @@ static may_suspend int convert_one(struct layer *l)
 	else if (r < 0)
 		return r;
 	if (l->report.action == LAYER_KEPT)
-		return send(c, &l->digest, in, l->size, &l->err);
+		return send(c, &l->digest, in, l->size, true, &l->err);
 	l->report.to = l->result.digest;
 	l->report.to_size = l->result.size;
-	return send(c, &l->result.digest, out, l->result.size, &l->err);
+	return send(c, &l->result.digest, out, l->result.size, false, &l->err);
 }
 
 /* A blob as it is. */
@@ -329,17 +333,17 @@ static int read_tree(struct str body, struct arena *a, struct json **ret, struct
 	return r < 0 ? err_wrap(err, -EBADMSG, "a document of the image") : 0;
 }
 
-static may_suspend int put_bytes(struct conversion *c, const struct buf *b, struct digest *ret,
-				 struct err *err)
+static may_suspend int put_bytes(struct conversion *c, const struct buf *b, bool same,
+				 struct digest *ret, struct err *err)
 {
 	auto_close int fd = end_temp(&c->dst, c->tmp, err);
+	int r;
 
 	if (fd < 0)
 		return fd;
 	sha256(b->data, b->len, ret);
-	if (write(fd, b->data, b->len) != (ssize_t)b->len)
-		return err_errno(err, errno ? -errno : -EIO, "write a file in %s", c->tmp);
-	return send(c, ret, fd, b->len, err);
+	r = write_whole(fd, b->data, b->len);
+	return r < 0 ? err_errno(err, r, "write a file") : send(c, ret, fd, b->len, same, err);
 }
 
 /* The config with the layers' diff ids; as it is if they stay. */
@@ -364,7 +368,7 @@ static may_suspend int put_config(struct conversion *c, struct str body, struct 
 	if (r < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	*ret_size = out.len;
-	return put_bytes(c, &out, ret, err);
+	return put_bytes(c, &out, same, ret, err);
 }
 
 static int layers_from(struct conversion *c, struct json *doc, const struct digest *ids,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One layer into a lazy format. zstd:chunked is written in stargz-snapshotter's dialect, which
- * firstlight and stargz read (containers/storage takes such a layer whole); the tar stays what it
+ * firstlight and stargz read; containers/storage takes such a layer whole, and refuses one with
+ * annotations of both dialects, so that one blob cannot serve both lazily. The tar stays what it
  * is, and so does the diff id, unless it has sparse files: their holes become zeros. eStargz adds a
  * landmark and its table of contents to the tar. Sources: stargz-snapshotter docs/estargz.md,
  * estargz/zstdchunked. Blocking; makes threads of its own.

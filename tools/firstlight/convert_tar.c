@@ -103,6 +103,8 @@ static int take(struct tar_list *l, struct archive_entry *e, struct tar_entry *t
 		r = keep(&l->arena, link, &t->link, err);
 	if (r < 0)
 		return r;
+	if (archive_entry_size(e) < 0)
+		return err_set(err, -EBADMSG, "the tar is damaged: %s has no size", t->name);
 	t->size = strcmp(t->type, "reg") == 0 ? (uint64_t)archive_entry_size(e) : 0;
 	t->sparse = archive_entry_sparse_count(e) > 0;
 	t->mode = (uint32_t)archive_entry_perm(e);
@@ -122,7 +124,7 @@ static int place(struct tar_list *l, uint64_t next, struct err *err)
 	struct tar_entry *t = &l->list[l->n - 1];
 	uint64_t n = padded(t->size);
 
-	if (next % BLOCK || (!t->sparse && next < t->header + BLOCK + n))
+	if (next % BLOCK || (!t->sparse && (n > next || next - n < t->header + BLOCK)))
 		return err_set(err, -EBADMSG, "the tar is damaged: %s is cut short", t->name);
 	if (n && !t->sparse && t->data + n != next)
 		return err_set(err, -EOPNOTSUPP, "the bytes of %s are not in one piece", t->name);
