@@ -127,7 +127,7 @@ layout_of "$T/long" "$T/long.tar"
 say "a bomb leaves room, and says what is wrong"
 mkdir "$T/tmpfs"
 mount -t tmpfs -o size=330m tmpfs "$T/tmpfs"
-(export TMPDIR=$T/tmpfs && wrong 'no room for the unpacked layer' "oci:$T/long" "oci:$T/out")
+(export TMPDIR=$T/tmpfs && wrong 'no room for a layer' "oci:$T/long" "oci:$T/out")
 [[ -z $(ls -A "$T/tmpfs") && $(df --output=used -m "$T/tmpfs" | tail -n 1) -lt 2 ]] || fail "files are left"
 umount "$T/tmpfs"
 
@@ -200,7 +200,7 @@ convert --plain-http "oci:$(lazy_image small org)" "$REGISTRY/$long:1"
 registry_forget
 convert --plain-http "$REGISTRY/$long:1" "$REGISTRY/t/mounted:1"
 [[ $(uploads) == 0 ]] || fail "$(uploads) blobs were sent, though they are there"
-(($(registry_requests | grep -c "^POST .*from=$long 201") == 2 )) || fail "nothing was mounted: $(registry_requests)"
+(($(registry_requests | grep -c "^POST .*from=$long 201") == 3)) || fail "nothing was mounted: $(registry_requests)"
 
 say "stargz"
 for name in small-zstd small-estargz; do

@@ -276,7 +276,7 @@ static void limits(void **state)
 	layer(&tar, buf_str(&tar), &o, -EFBIG, "the layer unpacks to more than 41943039 bytes");
 	o.tar_max = tar.len;
 	o.free_min = 1ull << 60; /* no disk has that */
-	layer(&tar, buf_str(&bomb), &o, -ENOSPC, "no room for the unpacked layer");
+	layer(&tar, buf_str(&bomb), &o, -ENOSPC, "no room for a layer");
 }
 
 static void *stop_soon(void *arg)

@@ -27,6 +27,7 @@
 #define INDEX_MAX  MANIFEST_MAX
 #define NAME_LABEL "org.opencontainers.image.ref.name"
 #define PATH_MAX_  4096
+#define SMALL      MiB(16) /* blobs for which no room is looked for */
 
 int end_parse(const char *text, struct registry *r, struct arena *a, struct end *ret,
 	      struct err *err)
@@ -239,7 +240,9 @@ may_suspend int end_fetch(struct end *e, struct work *w, const struct digest *di
 	fd = end_temp(e, tmp, err);
 	if (fd < 0)
 		return fd;
-	r = fetch_registry(e, digest, size, fd, err);
+	r = size > SMALL ? convert_room(fd, size, CONVERT_FREE_MIN, err) : 0;
+	if (r == 0)
+		r = fetch_registry(e, digest, size, fd, err);
 	if (r < 0)
 		close(fd);
 	else

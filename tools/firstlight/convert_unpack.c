@@ -44,11 +44,23 @@ int write_whole(int fd, const void *data, size_t n)
 	return 0;
 }
 
-/* Are n more bytes allowed? */
-static int allow(struct sink *s, uint64_t n)
+int convert_room(int fd, uint64_t n, uint64_t free_min, struct err *err)
 {
 	struct statvfs fs;
 
+	if (fstatvfs(fd, &fs) < 0)
+		return err_errno(err, -errno, "look for free space");
+	return (uint64_t)fs.f_bavail * fs.f_frsize >= free_min + n
+		       ? 0
+		       : err_set(err, -ENOSPC,
+				 "no room for a layer: less than %" PRIu64
+				 " MiB are free for temporary files, $TMPDIR names a place",
+				 (free_min + n) >> 20);
+}
+
+/* Are n more bytes allowed? */
+static int allow(struct sink *s, uint64_t n)
+{
 	if (convert_stopped(s->o))
 		return err_set(s->err, -ECANCELED, "cancelled");
 	s->n += n;
@@ -58,14 +70,7 @@ static int allow(struct sink *s, uint64_t n)
 	if (s->n < s->room_at)
 		return 0;
 	s->room_at = s->n + ROOM_STEP;
-	if (fstatvfs(s->fd, &fs) < 0)
-		return err_errno(s->err, -errno, "look for free space");
-	return (uint64_t)fs.f_bavail * fs.f_frsize >= s->o->free_min + ROOM_STEP
-		       ? 0
-		       : err_set(s->err, -ENOSPC,
-				 "no room for the unpacked layer: less than %" PRIu64
-				 " MiB are free for temporary files, $TMPDIR names a place",
-				 (s->o->free_min + ROOM_STEP) >> 20);
+	return convert_room(s->fd, ROOM_STEP, s->o->free_min, s->err);
 }
 
 static int put(void *arg, const void *data, size_t n)
@@ -101,7 +106,7 @@ static enum codec codec_of(struct str in)
 int convert_unpack(int fd, struct str blob, const struct digest *want,
 		   const struct convert_options *o, struct err *err)
 {
-	struct sink s = {.o = o, .fd = fd, .err = err};
+	struct sink s = {.o = o, .fd = fd, .room_at = ROOM_STEP, .err = err};
 	struct digest is;
 	int r = sha256_init(&s.sum);
 
@@ -178,9 +183,9 @@ static int pax_number(struct buf *b, const char *key, int64_t v)
 	return pax_record(b, key, "", text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v));
 }
 
+/* Of a time before 1970 only the second. */
 static int pax_time(struct buf *b, const struct tar_entry *e)
 {
-	/* A time before 1970 is written whole: the second that it is in. */
 	char text[40];
 	int n = e->mtime_nsec && e->mtime >= 0
 			? snprintf(text, sizeof(text), "%" PRId64 ".%09u", e->mtime, e->mtime_nsec)
@@ -271,7 +276,7 @@ static int put_zeros(struct sink *s, uint64_t n)
 	return r;
 }
 
-/* A sparse file instead of what the tar has of it; content is read by tar_read_sparse. */
+/* Content of a sparse file, as tar_read_content gives it. */
 static int on_part(void *arg, uint64_t from, const void *data, size_t n)
 {
 	struct sink *s = arg;
@@ -321,7 +326,8 @@ static int within(const struct tar_list *l, struct err *err)
 int convert_unsparse(int *fd, struct tar_list *l, const char *dir, const struct convert_options *o,
 		     struct digest *ret, struct err *err)
 {
-	struct copying c = {.sink = {.o = o, .err = err}, .from = *fd, .l = l};
+	struct copying c = {
+		.sink = {.o = o, .room_at = ROOM_STEP, .err = err}, .from = *fd, .l = l};
 	int r = within(l, err);
 
 	if (r < 0)

@@ -15,6 +15,9 @@
 /* The whole of it to fd; -EIO and others as write(2) says, the text is the caller's. */
 int write_whole(int fd, const void *data, size_t n);
 
+/* Would n more bytes leave free_min free where fd is? -ENOSPC. */
+int convert_room(int fd, uint64_t n, uint64_t free_min, struct err *err);
+
 /* The tar of a blob of diff id `want`, to the end of fd. -EBADMSG: damaged, or another diff id;
  * -EFBIG, -ENOSPC: more than the options allow; -ECANCELED: told to stop. */
 int convert_unpack(int fd, struct str blob, const struct digest *want,
