@@ -5,7 +5,8 @@
 # make unit       tests that need no root   sudo make bench  benchmarks (BENCH_FLAGS=--quick)
 # make tidy       the house rules           sudo make bench-cold  cold starts over an emulated link
 # make install    DESTDIR= PREFIX=          sudo make bench-steady  what has arrived, against overlayfs
-# make clean                                make fuzz        fuzzers, FUZZ_SECONDS each
+# make clean                                sudo make bench-convert  conversion, against ctr-remote
+# make fuzz       fuzzers, FUZZ_SECONDS each
 #
 # V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
 # sanitizers into build-san; `make check SAN=address,undefined` tests that build.
@@ -29,6 +30,7 @@ DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
 	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux
 DEPS_STEADY := fio
+DEPS_CONVERT := time
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
 
@@ -55,6 +57,9 @@ LIB_C := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
 LIB_O := $(LIB_C:%.c=$(BUILD)/%.o) $(GEN_O)
 LIB := $(BUILD)/libfirstlight.a
 CLI_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/firstlight/*.c))
+CONVERT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/firstlight/convert_*.c))
+CONVERT := $(BUILD)/libconvert.a
+ARCHIVE = $(shell pkg-config --libs libarchive)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 HELPERS := $(patsubst tests/system/%.c,$(BUILD)/tests/%,$(filter-out %_preload.c,$(wildcard tests/system/*.c)))
 PRELOADS := $(patsubst tests/system/%.c,$(BUILD)/tests/%.so,$(wildcard tests/system/*_preload.c))
@@ -63,8 +68,8 @@ GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
 
-.PHONY: all deps check check-containerds unit tests demo bench bench-cold bench-steady fuzz fuzz-build fuzz-short \
-	tidy install clean go FORCE
+.PHONY: all deps check check-containerds unit tests demo bench bench-cold bench-convert bench-steady fuzz fuzz-build \
+	fuzz-short tidy install clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -76,9 +81,11 @@ $(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
 
 $(BUILD)/firstlight: $(CLI_O) $(LIB)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs libarchive)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(ARCHIVE)
 
 $(LIB): $(LIB_O)
+$(CONVERT): $(CONVERT_O)
+$(LIB) $(CONVERT):
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
@@ -99,6 +106,10 @@ $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c $(BUILD)/flags
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: include/%.proto
 	$(call say,PROTO,$<)
 	$(Q)mkdir -p $(BUILD)/gen && protoc-c --proto_path=include --c_out=$(BUILD)/gen $<
+
+$(BUILD)/tests/test_convert_%: $(BUILD)/tests/unit/test_convert_%.o $(CONVERT) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(ARCHIVE) -lcmocka
 
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(LIB)
 	$(call say,LINK,$@)
@@ -160,10 +171,10 @@ fuzz-build: $(FUZZERS)
 
 build-fuzz/%: tests/fuzz/%.c FORCE
 	$(Q)$(MAKE) --no-print-directory BUILD=build-fuzz CC=$(FUZZ_CC) CFLAGS=-O1 \
-		SAN=address,undefined,fuzzer-no-link build-fuzz/libfirstlight.a
+		SAN=address,undefined,fuzzer-no-link build-fuzz/libconvert.a build-fuzz/libfirstlight.a
 	$(call say,FUZZ,$@)
 	$(Q)$(FUZZ_CC) -O1 $(CPPFLAGS) -Ibuild-fuzz/gen -std=gnu11 -g \
-		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libfirstlight.a $(LIBS)
+		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libconvert.a build-fuzz/libfirstlight.a $(LIBS) $(ARCHIVE)
 
 fuzz: fuzz-build
 	$(Q)tests/fuzz/long.sh $(FUZZ_SECONDS) $(FUZZERS)
@@ -191,6 +202,11 @@ bench-steady:
 	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_STEADY)
 	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/storm
 	$(Q)BUILD=$(BUILD) tools/bench/steady.sh $(BENCH_FLAGS)
+
+bench-convert:
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_CONVERT)
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(BUILD) tools/bench/convert.sh $(BENCH_FLAGS)
 
 install: all
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight

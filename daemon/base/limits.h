@@ -168,6 +168,8 @@
 #define REGISTRY_LARGE               KiB(512) /* not of the background: that stands still */
 #define REGISTRY_BACKGROUND_MAX      3        /* of them for the background */
 #define REGISTRY_TRIES               5
+#define REGISTRY_UPLOADS_MAX         4   /* of one blob, each of the whole */
+#define REGISTRY_WHAT_MAX            400 /* of an address: a digest, and a repository */
 #define REGISTRY_REDIRECTS_MAX       10
 #define REGISTRY_PLAIN_MAX           1000 /* hosts that are noted to speak plain HTTP */
 #define REGISTRY_PLAIN_BYTES_MAX     KiB(256)

@@ -243,7 +243,7 @@ static may_suspend int try_host(struct pull *p, unsigned i, bool last, struct er
 
 	for (;;) {
 		e = try_once(p, i, err);
-		if (e == 0 || !may_help(e))
+		if (e == 0 || p->once || !may_help(e))
 			return e;
 		if (p->progress) { /* go on where it broke off, now */
 			n = 0;

@@ -4,6 +4,7 @@
 #ifndef FIRSTLIGHT_IMAGE_REGISTRY_IMPL_H
 #define FIRSTLIGHT_IMAGE_REGISTRY_IMPL_H
 
+#include "base/limits.h"
 #include "base/map.h"
 #include "image/budget.h"
 #include "image/exchange.h"
@@ -26,9 +27,10 @@ struct pull {
 	struct hosts *hosts;
 	enum fetch_class class;
 	const bool *urgent;
+	bool once;  /* one try only */
 	bool large; /* the background waits */
 	uint32_t skip_hosts;
-	char what[160];            /* a tag has 128 characters at most */
+	char what[REGISTRY_WHAT_MAX];
 	uint64_t size;             /* bytes that are expected */
 	struct arena names, arena; /* the ref's; one try's */
 	/* Fills in the rest of an exchange and judges its answer. */

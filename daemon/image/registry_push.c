@@ -16,6 +16,8 @@ struct push {
 	struct str body;
 	char location[2048]; /* of the answer */
 	int status;
+	unsigned wait_ms; /* before another try, as the answer says */
+	bool once;
 };
 
 static int push_head(void *arg, const struct http_head *head)
@@ -64,7 +66,9 @@ static may_suspend int push_run(struct registry *r, struct str ref, struct push 
 		p.attempt = push_attempt;
 		p.arg = u;
 		p.size = u->body.len;
+		p.once = u->once;
 		e = pull_run(&p, ref, err);
+		u->wait_ms = p.wait_ms;
 	}
 	pull_fini(&p);
 	return e;
@@ -87,18 +91,18 @@ may_suspend int registry_has_blob(struct registry *r, struct str ref, const stru
 static may_suspend int upload_open(struct registry *r, struct str ref, const char *query,
 				   struct push *u, struct err *err)
 {
-	char what[160];
+	char what[REGISTRY_WHAT_MAX];
 
 	*u = (struct push){.method = "POST"};
 	if (snprintf(what, sizeof(what), "blobs/uploads/%s", query) >= (int)sizeof(what))
-		what[sizeof("blobs/uploads/") - 1] = 0; /* without: it is sent then */
+		return err_set(err, -EINVAL, "the name is too long");
 	return push_run(r, ref, u, what, err);
 }
 
 may_suspend int registry_mount_blob(struct registry *r, struct str ref, const struct digest *digest,
 				    const char *from, struct err *err)
 {
-	char text[DIGEST_TEXT_SIZE], query[400];
+	char text[DIGEST_TEXT_SIZE], query[REGISTRY_WHAT_MAX];
 	struct push u;
 	int e;
 
@@ -121,12 +125,15 @@ static may_suspend const char *upload_url(struct registry *r, struct str ref, co
 	return registry_address(r, parts.host, u->location, a);
 }
 
-may_suspend int registry_put_blob(struct registry *r, struct str ref, const struct digest *digest,
-				  struct str body, struct err *err)
+/* One upload of the whole. A session that has broken may hold a part of it, so that is no address
+ * to try again. */
+static may_suspend int upload(struct registry *r, struct str ref, const struct digest *digest,
+			      struct str body, unsigned *ret_wait_ms, struct err *err)
 {
 	char text[DIGEST_TEXT_SIZE];
 	struct push open, put = {.method = "PUT",
 				 .body = body,
+				 .once = true,
 				 .type = "Content-Type: application/octet-stream"};
 	auto_arena struct arena a;
 	const char *url;
@@ -143,7 +150,35 @@ may_suspend int registry_put_blob(struct registry *r, struct str ref, const stru
 	put.url = arena_printf(&a, "%s%cdigest=%s", url, strchr(url, '?') ? '&' : '?', text);
 	if (!put.url)
 		return err_set(err, -ENOMEM, "out of memory");
-	return push_run(r, ref, &put, "blobs/uploads/", err);
+	e = push_run(r, ref, &put, "blobs/uploads/", err);
+	*ret_wait_ms = put.wait_ms;
+	return e;
+}
+
+/* What a new upload of the same bytes may mend: sessions get lost, and bytes on their way. */
+static bool may_repeat(int e)
+{
+	return e != -ECANCELED && e != -ENOMEM && e != -EACCES && e != -EINVAL;
+}
+
+may_suspend int registry_put_blob(struct registry *r, struct str ref, const struct digest *digest,
+				  struct str body, struct err *err)
+{
+	unsigned pause = REGISTRY_RETRY_MS, wait = 0;
+	int e = upload(r, ref, digest, body, &wait, err);
+
+	for (unsigned n = 1; e < 0 && may_repeat(e) && n < REGISTRY_UPLOADS_MAX; n++) {
+		if (task_sleep_ms(wait > pause ? wait : pause) < 0)
+			return err_set(err, -ECANCELED, "cancelled");
+		pause *= 3;
+		wait = 0;
+		r->ex.stats.retries++;
+		/* Only the answer may have been lost. */
+		if (registry_has_blob(r, ref, digest, NULL) == 1)
+			return 0;
+		e = upload(r, ref, digest, body, &wait, err);
+	}
+	return e;
 }
 
 may_suspend int registry_put_manifest(struct registry *r, struct str ref, struct str body,

@@ -15,7 +15,8 @@ may_suspend int registry_has_blob(struct registry *r, struct str ref, const stru
  * sent. */
 may_suspend int registry_mount_blob(struct registry *r, struct str ref, const struct digest *digest,
 				    const char *from, struct err *err);
-/* In one request; body may be a mapped file. */
+/* In one request; body may be a mapped file. An upload that breaks is repeated as a whole, up to
+ * REGISTRY_UPLOADS_MAX times. */
 may_suspend int registry_put_blob(struct registry *r, struct str ref, const struct digest *digest,
 				  struct str body, struct err *err);
 /* Under the reference's tag, or (tagged false) by its digest only. type: its media type. */

@@ -1,17 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 400
+# timeout: 500
 #
 # firstlight convert: the same bytes on every run, whatever the number of threads; between layouts and
 # registries; what it makes has the tree that the image had, under overlayfs, stargz and firstlight, and is
-# read by skopeo and ctr-remote.
+# read by skopeo and ctr-remote. Layers that are bombs or damaged, uploads that break.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lazy.sh"
+. "$(dirname "$0")/faults.sh"
 
 FIRSTLIGHT=$BUILD/firstlight
 START=$(date +%s)
-need jq skopeo ctr-remote
+need jq skopeo ctr-remote curl
 
 convert() {
 	timeout --foreground 120 "$FIRSTLIGHT" convert "$@" >"$T/convert.out" 2>"$T/convert.err" || {
@@ -28,6 +29,41 @@ wrong() {
 	((status == 1 || status == 2)) || fail "convert $*: status $status"
 	[[ $(grep -cv -e '^hint: ' -e '^sha256:' "$T/convert.err") == 1 ]] || fail "convert $*: not one line: $(cat "$T/convert.err")"
 	grep -q "$words" "$T/convert.err" || fail "convert $*: says $(cat "$T/convert.err")"
+}
+
+# layout_of DIR TAR...: an image whose layers are these tars, which are moved.
+layout_of() {
+	local dir=$1 tar digest layers="[]" ids="[]"
+	shift
+	cp -r "$(lazy_image small org)" "$dir"
+	for tar in "$@"; do
+		digest=sha256:$(sha256sum "$tar" | cut -d ' ' -f 1)
+		layers=$(jq -c --arg digest "$digest" --argjson size "$(stat -c %s "$tar")" \
+			'. + [{mediaType: "application/vnd.oci.image.layer.v1.tar", $digest, $size}]' <<<"$layers")
+		ids=$(jq -c --arg id "$digest" '. + [$id]' <<<"$ids")
+		mv "$tar" "$dir/blobs/sha256/${digest#*:}"
+	done
+	jq -c --argjson ids "$ids" '.rootfs.diff_ids = $ids | del(.history)' "$(layout_blob "$dir" config)" >"$T/config"
+	digest=$(sha256sum "$T/config" | cut -d ' ' -f 1)
+	jq -c --argjson layers "$layers" --arg config "sha256:$digest" --argjson size "$(stat -c %s "$T/config")" \
+		'.config.digest = $config | .config.size = $size | .layers = $layers' \
+		"$(layout_blob "$dir" manifest)" >"$T/manifest"
+	mv "$T/config" "$dir/blobs/sha256/$digest"
+	digest=$(sha256sum "$T/manifest" | cut -d ' ' -f 1)
+	jq -c --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$T/manifest")" \
+		'.manifests[0].digest = $digest | .manifests[0].size = $size' "$dir/index.json" >"$T/index.json"
+	mv "$T/manifest" "$dir/blobs/sha256/$digest"
+	mv "$T/index.json" "$dir/index.json"
+}
+
+# uploads: how many blobs the registry has been sent since the last registry_forget.
+uploads() {
+	registry_requests | awk '$1 == "PUT" && $2 ~ /\/blobs\/uploads\// && $3 == 201 { n++ } END { print n + 0 }'
+}
+
+# cpu_used PID: a second of it.
+cpu_used() {
+	(($(awk '{ print $14 + $15 }' "/proc/$1/stat") >= $(getconf CLK_TCK) ))
 }
 
 start_registry
@@ -84,23 +120,87 @@ done
 say "much behind the tar's end takes no memory"
 head -c 1024 /dev/zero >"$T/long.tar"
 truncate -s 600M "$T/long.tar"
-cp -r "$(lazy_image small org)" "$T/long"
-digest=$(sha256sum "$T/long.tar" | cut -d ' ' -f 1)
-mv "$T/long.tar" "$T/long/blobs/sha256/$digest"
-jq -c --arg id "sha256:$digest" '.rootfs.diff_ids = [$id] | del(.history)' "$(layout_blob "$T/long" config)" >"$T/config"
-config=$(sha256sum "$T/config" | cut -d ' ' -f 1)
-jq -c --arg id "sha256:$digest" --arg config "sha256:$config" --argjson size "$(stat -c %s "$T/config")" '
-	.config.digest = $config | .config.size = $size |
-	.layers = [{mediaType: "application/vnd.oci.image.layer.v1.tar", digest: $id, size: 629145600}]' \
-	"$(layout_blob "$T/long" manifest)" >"$T/manifest"
-mv "$T/config" "$T/long/blobs/sha256/$config"
-digest=$(sha256sum "$T/manifest" | cut -d ' ' -f 1)
-jq -c --arg digest "sha256:$digest" --argjson size "$(stat -c %s "$T/manifest")" \
-	'.manifests[0].digest = $digest | .manifests[0].size = $size' "$T/long/index.json" >"$T/index.json"
-mv "$T/manifest" "$T/long/blobs/sha256/$digest"
-mv "$T/index.json" "$T/long/index.json"
+layout_of "$T/long" "$T/long.tar"
 # The layer itself is mapped, and not counted here.
 (ulimit -d 400000 && convert -j 2 "oci:$T/long" "oci:$T/long-out") || fail "a long end of a tar needs much memory"
+
+say "a bomb leaves room, and says what is wrong"
+mkdir "$T/tmpfs"
+mount -t tmpfs -o size=330m tmpfs "$T/tmpfs"
+(export TMPDIR=$T/tmpfs && wrong 'no room for a layer' "oci:$T/long" "oci:$T/out")
+[[ -z $(ls -A "$T/tmpfs") && $(df --output=used -m "$T/tmpfs" | tail -n 1) -lt 2 ]] || fail "files are left"
+umount "$T/tmpfs"
+
+say "sparse files"
+mkdir "$T/tree"
+truncate -s 5M "$T/tree/holes"
+printf middle | dd of="$T/tree/holes" bs=1 seek=3000000 conv=notrunc status=none
+echo plain >"$T/tree/plain"
+for how in pax gnu; do
+	tar -c -C "$T/tree" --sparse --format=$how -f "$T/sparse.tar" .
+	[[ $(stat -c %s "$T/sparse.tar") -lt 100000 ]] || fail "tar has written the holes"
+	layout_of "$T/sparse-$how" "$T/sparse.tar"
+	for format in zstd:chunked estargz; do
+		convert -f $format --json "oci:$T/sparse-$how" "oci:$T/sparse-$how-${format%%:*}"
+		jq -e '.layers[0].action == "converted"' "$T/convert.out" >/dev/null || fail "$how: sparse files are not converted to $format"
+	done
+	mkdir "$T/unpacked"
+	blob=$(jq -r '.layers[0].digest' "$(layout_blob "$T/sparse-$how-estargz" manifest)")
+	gunzip -c "$T/sparse-$how-estargz/blobs/sha256/${blob#*:}" | tar -x -C "$T/unpacked"
+	cmp "$T/tree/holes" "$T/unpacked/holes"
+	cmp "$T/tree/plain" "$T/unpacked/plain"
+	rm -r "$T/unpacked"
+done
+
+say "a layer that fails ends the others, and so does a signal"
+mkdir "$T/big"
+head -c 500M /dev/urandom >"$T/big/random"
+tar -c -C "$T/big" -f "$T/big.tar" random
+rm -r "$T/big"
+head -c 10240 /dev/zero >"$T/bad.tar"
+layout_of "$T/failing" "$T/big.tar" "$T/bad.tar"
+# At this level the large layer would take many minutes.
+"$FIRSTLIGHT" convert -j 1 -l 22 "oci:$T/failing" "oci:$T/out" >/dev/null 2>&1 &
+pid=$!
+wait_until 60 cpu_used $pid || fail "the conversion does not work"
+kill -INT $pid
+wait_until 30 not running $pid || { kill -KILL $pid; fail "SIGINT does not end a conversion"; }
+status=0
+wait $pid || status=$?
+((status == 130)) || fail "status $status after SIGINT"
+blob=$(jq -r '.layers[1].digest' "$(layout_blob "$T/failing" manifest)")
+printf x | dd of="$T/failing/blobs/sha256/${blob#*:}" conv=notrunc status=none
+wrong 'layer 1: a blob is not that of its digest' -j 1 -l 22 "oci:$T/failing" "oci:$T/out"
+rm -r "$T/failing"
+
+say "uploads that break are repeated, what is there is not sent again"
+start_badregistry
+one=$(jq -r '.manifests[0].digest' "$T/small-zstd-1/index.json")
+for mode in upload-cut upload-lost; do
+	faulty "mode=$mode&every=2" >/dev/null
+	registry_forget
+	convert --plain-http "oci:$(lazy_image small org)" "$BAD/$mode:1"
+	read -r hit asked < <(faulty mode=ok)
+	((hit > 0 && asked > hit)) || fail "$mode: $hit of $asked uploads were hit"
+	convert --plain-http --json "$BAD/$mode:1" "oci:$T/$mode"
+	[[ $(jq -r .digest "$T/convert.out") == "$one" ]] || fail "$mode: another image"
+	jq -e '.layers | map(.action) | all(. == "kept")' "$T/convert.out" >/dev/null || fail "$mode: the layers are not right"
+	registry_forget
+	convert --plain-http "oci:$(lazy_image small org)" "$BAD/$mode:2"
+	[[ $(uploads) == 0 ]] || fail "$mode: $(uploads) blobs were sent again"
+done
+faulty "mode=upload-cut&every=1" >/dev/null
+wrong . --plain-http "oci:$(lazy_image small org)" "$BAD/never:1"
+[[ $(registry_requests | grep -c '^PUT .*/manifests/') == 1 ]] || fail "a tag without its blobs"
+stop_process "$bad_pid" 5 || true
+
+say "blobs of other repositories are mounted, whatever their names"
+long=t/$(printf 'n%.0s' {1..180})
+convert --plain-http "oci:$(lazy_image small org)" "$REGISTRY/$long:1"
+registry_forget
+convert --plain-http "$REGISTRY/$long:1" "$REGISTRY/t/mounted:1"
+[[ $(uploads) == 0 ]] || fail "$(uploads) blobs were sent, though they are there"
+(($(registry_requests | grep -c "^POST .*from=$long 201") == 3)) || fail "nothing was mounted: $(registry_requests)"
 
 say "stargz"
 for name in small-zstd small-estargz; do

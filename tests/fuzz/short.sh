@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 300
+# timeout: 360
 # Every fuzzer for a short while, on its corpus. FUZZ_SHORT = seconds each.
 set -eu
 tmp=$(mktemp -d)

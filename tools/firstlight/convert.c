@@ -113,6 +113,7 @@ static may_suspend int watch_signals(void *arg)
 
 	if (io_read(run->signal_fd, &si, sizeof(si), 0, 0) == sizeof(si)) {
 		run->caught = (int)si.ssi_signo;
+		convert_cancel(run->c);
 		task_cancel(run->main);
 	}
 	return 0;
@@ -290,6 +291,9 @@ int cmd_convert(int argc, char **argv)
 	run.c->all = strcmp(run.platform, "all") == 0;
 	run.c->tmp = tmp && tmp[0] ? tmp : "/var/tmp";
 	run.c->options.threads = threads > 64 ? 64 : (unsigned)threads;
+	run.c->options.tar_max = CONVERT_TAR_MAX;
+	run.c->options.free_min = CONVERT_FREE_MIN;
+	run.c->options.stop = &run.c->stop;
 	run.c->on_layer = on_layer;
 	run.c->on_bytes = on_bytes;
 	r = set_format(run.c, format, level);

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +16,18 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "convert_json.h"
+#include "convert_unpack.h"
 #include "image/ref.h"
 #include "image/registry.h"
 #include "image/registry_push.h"
+#include "loop/work.h"
 
 #include "base/banned.h"
 
 #define INDEX_MAX  MANIFEST_MAX
 #define NAME_LABEL "org.opencontainers.image.ref.name"
 #define PATH_MAX_  4096
+#define SMALL      MiB(16) /* blobs for which no room is looked for */
 
 int end_parse(const char *text, struct registry *r, struct arena *a, struct end *ret,
 	      struct err *err)
@@ -147,56 +151,102 @@ static int take(void *arg, uint64_t off, const void *data, size_t n)
 	return 0;
 }
 
-static int copy_file(struct taking *t, const char *path, struct err *err)
-{
-	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-	auto_free char *buf = malloc(MiB(1));
-	uint64_t off = 0;
-	ssize_t n = 1;
-	int r = fd < 0 ? -errno : buf ? 0 : -ENOMEM;
-
-	while (r == 0 && n > 0) {
-		n = read(fd, buf, MiB(1));
-		r = n < 0 ? -errno : n ? take(t, off, buf, (size_t)n) : 0;
-		off += n > 0 ? (uint64_t)n : 0;
-	}
-	return r < 0 ? err_set(err, r, "%s: %s", path, strerror(-r)) : 0;
-}
-
 static may_suspend int fetch_registry(struct end *e, const struct digest *digest, uint64_t size,
-				      struct taking *t, struct err *err)
+				      int fd, struct err *err)
 {
+	struct taking t = {.fd = fd};
 	struct blob_request q = {.ref = str_of(e->ref),
 				 .digest = *digest,
 				 .len = size,
 				 .class = FETCH_DEMAND,
 				 .on_data = take,
-				 .arg = t};
+				 .arg = &t};
 	struct blob_answer answer;
-
-	return registry_blob(e->registry, &q, &answer, err);
-}
-
-may_suspend int end_fetch(struct end *e, const struct digest *digest, uint64_t size, int fd,
-			  struct err *err)
-{
-	struct taking t = {.fd = fd};
-	char path[PATH_MAX_];
 	struct digest is;
 	int r = sha256_init(&t.sum);
 
 	if (r < 0)
 		return err_set(err, r, "out of memory");
-	if (e->registry) {
-		r = size ? fetch_registry(e, digest, size, &t, err) : 0;
-	} else {
-		blob_path(e, digest, path);
-		r = copy_file(&t, path, err);
-	}
+	r = size ? registry_blob(e->registry, &q, &answer, err) : 0;
 	sha256_done(&t.sum, &is);
 	sha256_fini(&t.sum);
-	if (r == 0 && !digest_eq(&is, digest))
-		r = err_set(err, -EBADMSG, "a blob is not that of its digest");
+	return r == 0 && !digest_eq(&is, digest)
+		       ? err_set(err, -EBADMSG, "a blob is not that of its digest")
+		       : r;
+}
+
+struct file_job {
+	int fd;
+	const char *path;
+	const struct digest *digest;
+	uint64_t size;
+	struct err *err;
+};
+
+static int hash_file(void *arg)
+{
+	struct file_job *j = arg;
+	auto_free char *buf = malloc(MiB(1));
+	struct sha256 sum = {NULL};
+	struct digest is;
+	ssize_t n = 1;
+	int r = buf ? sha256_init(&sum) : -ENOMEM;
+
+	if (r < 0)
+		return err_set(j->err, r, "out of memory");
+	for (off_t off = 0; n > 0; off += n) {
+		n = pread(j->fd, buf, MiB(1), off);
+		if (n > 0)
+			sha256_add(&sum, buf, (size_t)n);
+		else if (n < 0)
+			r = err_errno(j->err, -errno, "%s", j->path);
+	}
+	sha256_done(&sum, &is);
+	sha256_fini(&sum);
+	return r == 0 && !digest_eq(&is, j->digest)
+		       ? err_set(j->err, -EBADMSG, "a blob is not that of its digest")
+		       : r;
+}
+
+static may_suspend int fetch_layout(struct end *e, struct work *w, const struct digest *digest,
+				    uint64_t size, int *ret_fd, struct err *err)
+{
+	struct stat st;
+	char path[PATH_MAX_];
+	struct file_job j = {.path = path, .digest = digest, .err = err};
+	int r;
+
+	blob_path(e, digest, path);
+	j.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (j.fd < 0)
+		return err_errno(err, -errno, "%s", path);
+	r = fstat(j.fd, &st) < 0 || (uint64_t)st.st_size != size
+		    ? err_set(err, -EBADMSG, "a blob is not of the size that it should be")
+		    : work_run(w, hash_file, &j);
+	if (r < 0)
+		close(j.fd);
+	else
+		*ret_fd = j.fd;
+	return r;
+}
+
+may_suspend int end_fetch(struct end *e, struct work *w, const struct digest *digest, uint64_t size,
+			  const char *tmp, int *ret_fd, struct err *err)
+{
+	int fd, r;
+
+	if (!e->registry)
+		return fetch_layout(e, w, digest, size, ret_fd, err);
+	fd = end_temp(e, tmp, err);
+	if (fd < 0)
+		return fd;
+	r = size > SMALL ? convert_room(fd, size, CONVERT_FREE_MIN, err) : 0;
+	if (r == 0)
+		r = fetch_registry(e, digest, size, fd, err);
+	if (r < 0)
+		close(fd);
+	else
+		*ret_fd = fd;
 	return r;
 }
 
@@ -210,18 +260,22 @@ static int make_dir(const char *path, struct err *err)
 
 static int write_file(const char *path, const void *data, size_t n, struct err *err)
 {
-	char tmp[PATH_MAX_ + 16];
+	static atomic_uint number; /* two tasks may write the same blob */
+	char tmp[PATH_MAX_ + 32];
 	auto_close int fd = -1;
+	int r = 0;
 
-	snprintf(tmp, sizeof(tmp), "%s.new.%d", path, (int)getpid());
+	snprintf(tmp, sizeof(tmp), "%s.new.%d.%u", path, (int)getpid(),
+		 atomic_fetch_add(&number, 1));
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0 || write(fd, data, n) != (ssize_t)n || fsync(fd) < 0 || rename(tmp, path) < 0) {
-		int r = errno ? -errno : -EIO;
-
+	if (fd < 0)
+		return err_errno(err, -errno, "write %s", path);
+	r = write_whole(fd, data, n);
+	if (r == 0 && (fsync(fd) < 0 || rename(tmp, path) < 0))
+		r = -errno;
+	if (r < 0)
 		unlink(tmp);
-		return err_errno(err, r, "write %s", path);
-	}
-	return 0;
+	return r < 0 ? err_errno(err, r, "write %s", path) : 0;
 }
 
 int end_prepare(struct end *e, struct err *err)
@@ -268,25 +322,66 @@ may_suspend int end_mount(struct end *e, const struct digest *digest, const stru
 	return registry_mount_blob(e->registry, str_of(e->ref), digest, of.repository, err);
 }
 
-may_suspend int end_put(struct end *e, const struct digest *digest, int fd, uint64_t size,
-			struct err *err)
+int end_temp(const struct end *e, const char *tmp, struct err *err)
 {
-	char path[PATH_MAX_];
+	char dir[PATH_MAX_];
+	int fd = -1;
+
+	if (!e->registry) {
+		snprintf(dir, sizeof(dir), "%s/blobs/sha256", e->dir);
+		fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+	}
+	if (fd < 0)
+		fd = open(tmp, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? err_errno(err, -errno, "make a file in %s", tmp) : fd;
+}
+
+/* A file of the same file system becomes the blob itself; another is copied. */
+static int put_file(void *arg)
+{
+	struct file_job *j = arg;
+	char from[40];
+	void *map;
+	int r;
+
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", j->fd);
+	if (fsync(j->fd) == 0 &&
+	    (linkat(AT_FDCWD, from, AT_FDCWD, j->path, AT_SYMLINK_FOLLOW) == 0 || errno == EEXIST))
+		return 0;
+	map = j->size ? mmap(NULL, j->size, PROT_READ, MAP_SHARED, j->fd, 0) : NULL;
+	if (map == MAP_FAILED)
+		return err_errno(j->err, -errno, "read a blob");
+	r = write_file(j->path, map ? map : "", j->size, j->err);
+	if (map)
+		munmap(map, j->size);
+	return r;
+}
+
+static may_suspend int put_registry(struct end *e, const struct digest *digest, int fd,
+				    uint64_t size, struct err *err)
+{
 	void *map = size ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : NULL;
 	int r;
 
 	if (map == MAP_FAILED)
 		return err_errno(err, -errno, "read a blob");
-	if (e->registry) {
-		r = registry_put_blob(e->registry, str_of(e->ref), digest,
-				      (struct str){size ? map : "", size}, err);
-	} else {
-		blob_path(e, digest, path);
-		r = write_file(path, size ? map : "", size, err);
-	}
+	r = registry_put_blob(e->registry, str_of(e->ref), digest,
+			      (struct str){size ? map : "", size}, err);
 	if (map)
 		munmap(map, size);
 	return r;
+}
+
+may_suspend int end_put(struct end *e, struct work *w, const struct digest *digest, int fd,
+			uint64_t size, struct err *err)
+{
+	char path[PATH_MAX_];
+	struct file_job j = {.fd = fd, .path = path, .size = size, .err = err};
+
+	if (e->registry)
+		return put_registry(e, digest, fd, size, err);
+	blob_path(e, digest, path);
+	return work_run(w, put_file, &j);
 }
 
 may_suspend int end_put_manifest(struct end *e, struct str body, const char *type, struct err *err)

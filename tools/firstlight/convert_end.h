@@ -14,6 +14,7 @@
 #include "loop/task.h"
 
 struct registry;
+struct work;
 
 struct end {
 	struct registry *registry; /* NULL: a layout */
@@ -30,16 +31,19 @@ may_suspend int end_resolve(struct end *e, struct arena *a, struct buf *ret, str
 			    struct str *ret_type, struct err *err);
 may_suspend int end_manifest(struct end *e, const struct digest *digest, struct buf *ret,
 			     struct err *err);
-/* A blob into fd, verified. */
-may_suspend int end_fetch(struct end *e, const struct digest *digest, uint64_t size, int fd,
-			  struct err *err);
+/* A blob in a file that is open for reading, verified: the layout's own, or one without a name in
+ * tmp. The caller closes it. */
+may_suspend int end_fetch(struct end *e, struct work *w, const struct digest *digest, uint64_t size,
+			  const char *tmp, int *ret_fd, struct err *err);
 
 /* Makes the layout if it is one. */
 int end_prepare(struct end *e, struct err *err);
 may_suspend int end_has(struct end *e, const struct digest *digest, struct err *err);
 /* from: the same registry, whose repository has the blob; NULL. */
-may_suspend int end_put(struct end *e, const struct digest *digest, int fd, uint64_t size,
-			struct err *err);
+/* A file without a name for what end_put is to send: where that is a link, or in tmp. */
+int end_temp(const struct end *e, const char *tmp, struct err *err);
+may_suspend int end_put(struct end *e, struct work *w, const struct digest *digest, int fd,
+			uint64_t size, struct err *err);
 may_suspend int end_mount(struct end *e, const struct digest *digest, const struct end *from,
 			  struct err *err);
 may_suspend int end_put_manifest(struct end *e, struct str body, const char *type, struct err *err);

@@ -17,6 +17,7 @@
 
 #include "base/limits.h"
 #include "convert_json.h"
+#include "convert_unpack.h"
 #include "image/toc.h"
 #include "loop/scope.h"
 #include "loop/work.h"
@@ -43,6 +44,7 @@ struct layer {
 	struct convert_result result;
 	struct convert_report report;
 	int done; /* 0, or what went wrong */
+	bool over;
 	struct err err;
 };
 
@@ -63,56 +65,79 @@ static int temp_file(const struct conversion *c, struct err *err)
 	return fd < 0 ? err_errno(err, -errno, "make a file in %s", c->tmp) : fd;
 }
 
+/* Reads a blob's table of contents as the daemon does. */
+static int read_table(const struct conversion *c, const struct toc_hint *h, int fd, struct err *err)
+{
+	auto_close int index = temp_file(c, err);
+	struct toc_place place;
+	struct str all;
+	int r;
+
+	if (index < 0)
+		return index;
+	all = (struct str){mmap(NULL, h->blob_size, PROT_READ, MAP_PRIVATE, fd, 0), h->blob_size};
+	if (all.p == MAP_FAILED)
+		return err_errno(err, -errno, "read a layer");
+	r = toc_place_from_footer(h, all, all.len, &place, err);
+	if (r == 0 && (place.off > all.len || place.len > all.len - place.off))
+		r = err_set(err, -EBADMSG, "the table is not in the blob");
+	if (r == 0)
+		r = toc_to_index(h, &place, (struct str){all.p + place.off, place.len}, all.len,
+				 index, err);
+	munmap((void *)(uintptr_t)all.p, all.len);
+	return r;
+}
+
 /* Does its own table of contents prove that it is in the wanted format? */
-static bool is_right(const struct layer *l, int fd, int index_fd)
+static bool is_right(const struct layer *l, int fd)
 {
 	const struct json *notes = json_get(l->descriptor, "annotations");
 	struct str type = json_text(l->descriptor, "mediaType");
 	bool zstd = type.len > 5 && memcmp(type.p + type.len - 5, "+zstd", 5) == 0;
-	struct toc_hint h = {.blob_size = l->size};
-	struct toc_place place;
-	struct str all;
-	bool right;
+	struct toc_hint h = {.media_type = type, .blob_size = l->size, .has_toc_digest = true};
 
-	if (zstd != l->c->options.zstd ||
-	    digest_parse(json_text(notes, TOC_DIGEST), &h.toc_digest) < 0)
-		return false;
-	h.has_toc_digest = true;
-	h.media_type = type;
-	all = (struct str){mmap(NULL, l->size, PROT_READ, MAP_PRIVATE, fd, 0), l->size};
-	if (all.p == MAP_FAILED)
-		return false;
-	right = toc_place_from_footer(&h, all, l->size, &place, NULL) == 0 &&
-		place.off + place.len <= l->size &&
-		toc_to_index(&h, &place, (struct str){all.p + place.off, place.len}, l->size,
-			     index_fd, NULL) == 0;
-	munmap((void *)(uintptr_t)all.p, l->size);
-	return right;
+	return zstd == l->c->options.zstd && l->size &&
+	       digest_parse(json_text(notes, TOC_DIGEST), &h.toc_digest) == 0 &&
+	       read_table(l->c, &h, fd, NULL) == 0;
 }
 
 struct job {
 	struct layer *l;
-	int in_fd, out_fd, index_fd;
+	int in_fd, out_fd;
 	bool right;
 };
 
+/* A layer whose new table no reader would take stays as it is: names with "..", say. */
 static int run_job(void *arg)
 {
 	struct job *j = arg;
 	struct layer *l = j->l;
+	const struct convert_options *o = &l->c->options;
+	struct toc_hint h = {.has_toc_digest = true};
+	int r;
 
-	j->right = is_right(l, j->in_fd, j->index_fd);
-	return j->right ? 0
-			: convert_layer(j->in_fd, &l->diff_id, l->c->tmp, &l->c->options, j->out_fd,
-					&l->result, &l->err);
+	j->right = is_right(l, j->in_fd);
+	if (j->right)
+		return 0;
+	r = convert_layer(j->in_fd, &l->diff_id, l->c->tmp, o, j->out_fd, &l->result, &l->err);
+	if (r < 0)
+		return r;
+	h.media_type = o->zstd ? STR(LAYER_TAR "+zstd") : STR(LAYER_TAR "+gzip");
+	h.blob_size = l->result.size;
+	h.toc_digest = l->result.toc;
+	r = read_table(l->c, &h, j->out_fd, &l->err);
+	return r == -EINVAL || r == -EBADMSG || r == -EFBIG ? -EOPNOTSUPP : r;
 }
 
+/* same: the source has it too, and may give it to the destination itself. */
 static may_suspend int send(struct conversion *c, const struct digest *digest, int fd,
-			    uint64_t size, struct err *err)
+			    uint64_t size, bool same, struct err *err)
 {
 	int r = end_has(&c->dst, digest, err);
 
-	return r ? (r < 0 ? r : 0) : end_put(&c->dst, digest, fd, size, err);
+	if (r == 0 && same)
+		r = end_mount(&c->dst, digest, &c->src, err);
+	return r ? (r < 0 ? r : 0) : end_put(&c->dst, c->work, digest, fd, size, err);
 }
 
 static void keep(struct layer *l, const char *why)
@@ -127,15 +152,17 @@ static void keep(struct layer *l, const char *why)
 static may_suspend int convert_one(struct layer *l)
 {
 	struct conversion *c = l->c;
-	auto_close int in = temp_file(c, &l->err), out = temp_file(c, &l->err);
-	auto_close int index = temp_file(c, &l->err);
-	struct job j = {l, in, out, index, false};
-	int r = in < 0 || out < 0 || index < 0
-			? l->err.code
-			: end_fetch(&c->src, &l->digest, l->size, in, &l->err);
+	auto_close int in = -1, out = -1;
+	struct job j = {.l = l};
+	int r = end_fetch(&c->src, c->work, &l->digest, l->size, c->tmp, &in, &l->err);
 
-	if (r == 0)
-		r = work_run(c->work, run_job, &j);
+	if (r < 0)
+		return r;
+	j.in_fd = in;
+	j.out_fd = out = end_temp(&c->dst, c->tmp, &l->err);
+	if (out < 0)
+		return l->err.code;
+	r = work_run(c->work, run_job, &j);
 	if (r == 0 && j.right)
 		keep(l, "it is in that format already");
 	else if (r == -EOPNOTSUPP)
@@ -143,10 +170,10 @@ static may_suspend int convert_one(struct layer *l)
 	else if (r < 0)
 		return r;
 	if (l->report.action == LAYER_KEPT)
-		return send(c, &l->digest, in, l->size, &l->err);
+		return send(c, &l->digest, in, l->size, true, &l->err);
 	l->report.to = l->result.digest;
 	l->report.to_size = l->result.size;
-	return send(c, &l->result.digest, out, l->result.size, &l->err);
+	return send(c, &l->result.digest, out, l->result.size, false, &l->err);
 }
 
 /* A blob as it is. */
@@ -160,15 +187,12 @@ static may_suspend int copy_blob(struct conversion *c, const struct digest *dige
 		r = end_mount(&c->dst, digest, &c->src, err);
 	if (r)
 		return r < 0 ? r : 0;
-	fd = temp_file(c, err);
-	r = fd < 0 ? fd : end_fetch(&c->src, digest, size, fd, err);
-	return r == 0 ? end_put(&c->dst, digest, fd, size, err) : r;
+	r = end_fetch(&c->src, c->work, digest, size, c->tmp, &fd, err);
+	return r == 0 ? end_put(&c->dst, c->work, digest, fd, size, err) : r;
 }
 
-static may_suspend int layer_task(void *arg)
+static may_suspend void layer_task(struct layer *l)
 {
-	struct layer *l = arg;
-
 	l->err = ERR_INIT;
 	if (l->is_tar) {
 		l->done = convert_one(l);
@@ -177,7 +201,6 @@ static may_suspend int layer_task(void *arg)
 		l->report.action = LAYER_COPIED;
 		l->done = copy_blob(l->c, &l->digest, l->size, &l->err);
 	}
-	return 0;
 }
 
 static void tell(struct layer *l)
@@ -193,34 +216,64 @@ static void tell(struct layer *l)
 	c->on_bytes(c->arg, c->done, c->total);
 }
 
-/* Some at a time; told in order. */
+/* Layers that wait for a task, some of which run. */
+struct queue {
+	struct conversion *c;
+	struct layer *layers;
+	size_t n, next, told;
+	struct layer *failed; /* the first */
+};
+
+static may_suspend int queue_task(void *arg)
+{
+	struct queue *q = arg;
+
+	while (!q->c->stop && q->next < q->n) {
+		struct layer *l = &q->layers[q->next++];
+
+		layer_task(l);
+		l->over = true;
+		if (l->done < 0) {
+			if (!q->failed)
+				q->failed = l;
+			convert_cancel(q->c);
+		}
+		while (!q->failed && q->told < q->n && q->layers[q->told].over)
+			tell(&q->layers[q->told++]);
+	}
+	return 0;
+}
+
+void convert_cancel(struct conversion *c)
+{
+	c->stop = true;
+	if (c->running)
+		scope_cancel(c->running);
+}
+
+/* Some at a time, told in order. One that fails ends the others. */
 static may_suspend int run_layers(struct conversion *c, struct layer *layers, size_t n,
 				  struct err *err)
 {
+	struct queue q = {.c = c, .layers = layers, .n = n};
+	struct scope scope;
 	int r = 0;
 
-	for (size_t i = 0; i < n && r == 0; i += CONVERT_LAYERS_AT_ONCE) {
-		size_t end = i + CONVERT_LAYERS_AT_ONCE < n ? i + CONVERT_LAYERS_AT_ONCE : n;
-		struct scope scope;
-
-		scope_init(&scope, c->loop);
-		for (size_t k = i; k < end && r == 0; k++)
-			r = scope_spawn(&scope, layer_task, &layers[k], NULL);
-		if (task_cancelled())
-			scope_cancel(&scope);
-		scope_wait(&scope);
-		scope_fini(&scope);
-		if (r < 0)
-			return err_errno(err, r, "start a task");
-		for (size_t k = i; k < end && r == 0; k++) {
-			r = layers[k].done;
-			if (r < 0)
-				err_set(err, r, "layer %zu: %s", k, err_text(&layers[k].err, r));
-			else
-				tell(&layers[k]);
-		}
-	}
-	return r;
+	scope_init(&scope, c->loop);
+	c->running = &scope;
+	for (size_t i = 0; i < CONVERT_LAYERS_AT_ONCE && r == 0; i++)
+		r = scope_spawn(&scope, queue_task, &q, NULL);
+	if (r < 0)
+		convert_cancel(c);
+	scope_wait(&scope);
+	c->running = NULL;
+	scope_fini(&scope);
+	if (r < 0)
+		return err_errno(err, r, "start a task");
+	if (q.failed)
+		return err_set(err, q.failed->done, "layer %zu: %s", (size_t)(q.failed - layers),
+			       err_text(&q.failed->err, q.failed->done));
+	return c->stop ? err_set(err, -ECANCELED, "cancelled") : 0;
 }
 
 /* --- documents -------------------------------------------------------------------------------- */
@@ -280,17 +333,17 @@ static int read_tree(struct str body, struct arena *a, struct json **ret, struct
 	return r < 0 ? err_wrap(err, -EBADMSG, "a document of the image") : 0;
 }
 
-static may_suspend int put_bytes(struct conversion *c, const struct buf *b, struct digest *ret,
-				 struct err *err)
+static may_suspend int put_bytes(struct conversion *c, const struct buf *b, bool same,
+				 struct digest *ret, struct err *err)
 {
-	auto_close int fd = temp_file(c, err);
+	auto_close int fd = end_temp(&c->dst, c->tmp, err);
+	int r;
 
 	if (fd < 0)
 		return fd;
 	sha256(b->data, b->len, ret);
-	if (write(fd, b->data, b->len) != (ssize_t)b->len)
-		return err_errno(err, errno ? -errno : -EIO, "write a file in %s", c->tmp);
-	return send(c, ret, fd, b->len, err);
+	r = write_whole(fd, b->data, b->len);
+	return r < 0 ? err_errno(err, r, "write a file") : send(c, ret, fd, b->len, same, err);
 }
 
 /* The config with the layers' diff ids; as it is if they stay. */
@@ -315,7 +368,7 @@ static may_suspend int put_config(struct conversion *c, struct str body, struct 
 	if (r < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	*ret_size = out.len;
-	return put_bytes(c, &out, ret, err);
+	return put_bytes(c, &out, same, ret, err);
 }
 
 static int layers_from(struct conversion *c, struct json *doc, const struct digest *ids,
@@ -370,9 +423,9 @@ static may_suspend int convert_manifest(struct conversion *c, struct str body, s
 	if (r == 0)
 		r = read_tree(body, &a, &doc, err);
 	if (r == 0) {
-		auto_close int fd = temp_file(c, err);
+		auto_close int fd = -1;
 
-		r = fd < 0 ? fd : end_fetch(&c->src, &m.config.digest, m.config.size, fd, err);
+		r = end_fetch(&c->src, c->work, &m.config.digest, m.config.size, c->tmp, &fd, err);
 		if (r == 0 && (buf_reserve(&config, m.config.size) < 0 ||
 			       pread(fd, config.data, m.config.size, 0) != (ssize_t)m.config.size))
 			r = err_set(err, -EIO, "the config cannot be read");

@@ -17,6 +17,8 @@ struct convert_report {
 	char why[160]; /* kept */
 };
 
+struct scope;
+
 struct conversion {
 	struct end src, dst;
 	struct convert_options options;
@@ -34,7 +36,13 @@ struct conversion {
 	size_t layers_n;
 	struct digest digest; /* of what was tagged */
 	uint64_t done, total;
+	/* while it runs */
+	atomic_bool stop; /* options.stop */
+	struct scope *running;
 };
+
+/* Ends what runs, soon. Loop thread. */
+void convert_cancel(struct conversion *c);
 
 may_suspend int convert_image(struct conversion *c, struct err *err);
 

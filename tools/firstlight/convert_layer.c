@@ -19,11 +19,10 @@
 #include "convert_codec.h"
 #include "convert_tar.h"
 #include "convert_toc.h"
-#include "image/codec.h"
+#include "convert_unpack.h"
 
 #include "base/banned.h"
 
-#define BLOCK       512u
 #define LANDMARK    ".no.prefetch.landmark"
 #define TOC_NAME    "stargz.index.json"
 #define SKIPPABLE   0x184D2A50u /* RFC 8878, 3.1.2 */
@@ -36,6 +35,7 @@
 struct job {
 	const struct convert_options *o;
 	int tar_fd, out_fd;
+	const char *dir;
 	struct tar_list tar;
 	uint64_t tar_end; /* of what is taken of it */
 	struct piece *pieces;
@@ -51,17 +51,10 @@ struct job {
 
 static int put(struct job *j, const void *data, size_t n)
 {
-	const char *p = data;
+	int r = write_whole(j->out_fd, data, n);
 
-	for (size_t done = 0; done < n;) {
-		ssize_t w = write(j->out_fd, p + done, n - done);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return err_errno(j->err, w < 0 ? -errno : -EIO, "write the new layer");
-		done += (size_t)w;
-	}
+	if (r < 0)
+		return err_errno(j->err, r, "write the new layer");
 	sha256_add(&j->blob, data, n);
 	j->off += n;
 	return 0;
@@ -83,97 +76,31 @@ static int read_at(int fd, void *to, size_t n, uint64_t off)
 
 /* --- the tar ---------------------------------------------------------------------------------- */
 
-struct unpacking {
-	int fd;
-	struct sha256 sum;
-	struct err *err;
-};
-
-static int unpacked(void *arg, const void *data, size_t n)
-{
-	struct unpacking *u = arg;
-	const char *p = data;
-
-	sha256_add(&u->sum, data, n);
-	for (size_t done = 0; done < n;) {
-		ssize_t w = write(u->fd, p + done, n - done);
-
-		if (w <= 0)
-			return err_errno(u->err, w < 0 ? -errno : -EIO, "write the tar");
-		done += (size_t)w;
-	}
-	return 0;
-}
-
-static enum codec codec_of(struct str in)
-{
-	if (in.len >= 2 && memcmp(in.p, "\x1f\x8b", 2) == 0)
-		return CODEC_GZIP;
-	if (in.len >= 4 &&
-	    (memcmp(in.p, "\x28\xb5\x2f\xfd", 4) == 0 || memcmp(in.p + 1, "\x2a\x4d\x18", 3) == 0))
-		return CODEC_ZSTD;
-	return CODEC_NONE;
-}
-
-/* The field of a header: octal, ended by NUL. */
-static void octal(char *to, size_t n, uint64_t v)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%0*" PRIo64, (int)n - 1, v);
-	memcpy(to, text, n - 1);
-}
-
-/* A ustar header of a plain file of mode 0 and no time, as the format's writers make it. */
-static void tar_header(const char *name, uint64_t size, char ret[BLOCK])
-{
-	unsigned sum = 0;
-
-	memset(ret, 0, BLOCK);
-	memcpy(ret, name, strlen(name));
-	octal(ret + 100, 8, 0);
-	octal(ret + 108, 8, 0);
-	octal(ret + 116, 8, 0);
-	octal(ret + 124, 12, size);
-	octal(ret + 136, 12, 0);
-	memset(ret + 148, ' ', 8);
-	ret[156] = '0';
-	memcpy(ret + 257, "ustar\00000", 8);
-	for (size_t i = 0; i < BLOCK; i++)
-		sum += (unsigned char)ret[i];
-	octal(ret + 148, 7, sum);
-	ret[154] = 0;
-	ret[155] = ' ';
-}
-
 static int put_landmark(int fd, struct err *err)
 {
-	char blocks[2 * BLOCK] = "";
+	char blocks[2 * TAR_BLOCK] = "";
+	int r;
 
 	tar_header(LANDMARK, 1, blocks);
-	blocks[BLOCK] = 0xf; /* what it holds in all of them */
-	return write(fd, blocks, sizeof(blocks)) == (ssize_t)sizeof(blocks)
-		       ? 0
-		       : err_errno(err, errno ? -errno : -EIO, "write the tar");
+	blocks[TAR_BLOCK] = 0xf; /* what it holds in all of them */
+	r = write_whole(fd, blocks, sizeof(blocks));
+	return r < 0 ? err_errno(err, r, "write the tar") : 0;
 }
 
-/* The tar of the blob, verified, behind the landmark where the format wants one. */
-static int unpack(struct job *j, struct str in, const struct digest *want)
+/* The tar of the blob, verified, behind the landmark where the format wants one, and its entries.
+ */
+static int unpack(struct job *j, struct str in, const struct digest *want, struct digest *ret)
 {
-	struct unpacking u = {.fd = j->tar_fd, .err = j->err};
-	struct digest is;
 	int r = j->o->zstd ? 0 : put_landmark(j->tar_fd, j->err);
 
 	if (r == 0)
-		r = sha256_init(&u.sum);
-	if (r < 0)
-		return r;
-	r = codec_whole(codec_of(in), in, INT64_MAX, false, unpacked, &u, j->err);
-	sha256_done(&u.sum, &is);
-	sha256_fini(&u.sum);
-	if (r == 0 && !digest_eq(&is, want))
-		r = err_set(j->err, -EBADMSG, "the layer is not that of its diff id");
-	return r;
+		r = convert_unpack(j->tar_fd, in, want, j->o, j->err);
+	if (r == 0)
+		r = tar_scan(j->tar_fd, &j->tar, j->err);
+	*ret = *want;
+	return r == 0 && j->tar.sparse
+		       ? convert_unsparse(&j->tar_fd, &j->tar, j->dir, j->o, ret, j->err)
+		       : r;
 }
 
 /* --- pieces ----------------------------------------------------------------------------------- */
@@ -342,6 +269,8 @@ static int write_piece(struct job *j, struct piece *p, const struct slot *s)
 {
 	int r = s->result;
 
+	if (convert_stopped(j->o))
+		return err_set(j->err, -ECANCELED, "cancelled");
 	if (r < 0)
 		return err_set(j->err, r, "%s", s->err.text);
 	p->blob_off = j->off;
@@ -444,15 +373,15 @@ static int end_zstd(struct job *j, const struct buf *toc, struct convert_result 
 static int end_gzip(struct job *j, const struct buf *toc, struct convert_result *ret)
 {
 	auto_buf struct buf tail = BUF_INIT, packed = BUF_INIT;
-	size_t pad = (BLOCK - toc->len % BLOCK) % BLOCK + 2 * BLOCK;
+	size_t pad = (TAR_BLOCK - toc->len % TAR_BLOCK) % TAR_BLOCK + 2 * TAR_BLOCK;
 	uint64_t at = j->off;
-	char footer[GZIP_FOOTER + 1], header[BLOCK], zeros[3 * BLOCK] = "";
+	char footer[GZIP_FOOTER + 1], header[TAR_BLOCK], zeros[3 * TAR_BLOCK] = "";
 	struct packer *packer;
 	int r;
 
 	tar_header(TOC_NAME, toc->len, header);
-	if (buf_append(&tail, header, BLOCK) < 0 || buf_append(&tail, toc->data, toc->len) < 0 ||
-	    buf_append(&tail, zeros, pad) < 0)
+	if (buf_append(&tail, header, TAR_BLOCK) < 0 ||
+	    buf_append(&tail, toc->data, toc->len) < 0 || buf_append(&tail, zeros, pad) < 0)
 		return err_set(j->err, -ENOMEM, "out of memory");
 	r = packer_new(false, j->o->level, &packer, j->err);
 	if (r < 0)
@@ -502,16 +431,13 @@ static void empty_digests(struct tar_list *l)
 static int convert(struct job *j, struct str in, const struct digest *want,
 		   struct convert_result *ret)
 {
-	int r = unpack(j, in, want);
+	int r = unpack(j, in, want, &ret->diff_id);
 
-	if (r == 0)
-		r = tar_scan(j->tar_fd, &j->tar, j->err);
 	if (r == 0 && j->tar.index && !j->o->zstd)
 		r = err_set(j->err, -EOPNOTSUPP, "its tar has a table of contents already");
 	if (r < 0)
 		return r;
 	j->tar_end = j->o->zstd ? j->tar.size : j->tar.end;
-	ret->diff_id = *want;
 	empty_digests(&j->tar);
 	r = plan(j);
 	if (r == 0)
@@ -523,7 +449,7 @@ int convert_layer(int in_fd, const struct digest *want, const char *dir,
 		  const struct convert_options *o, int out_fd, struct convert_result *ret,
 		  struct err *err)
 {
-	struct job j = {.o = o, .out_fd = out_fd, .err = err};
+	struct job j = {.o = o, .out_fd = out_fd, .dir = dir, .err = err};
 	struct stat st;
 	void *map = NULL;
 	int r;
@@ -535,12 +461,12 @@ int convert_layer(int in_fd, const struct digest *want, const char *dir,
 	r = fstat(in_fd, &st) < 0 ? err_errno(err, -errno, "read the layer") : 0;
 	if (r == 0 && st.st_size)
 		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, in_fd, 0);
-	if (map == MAP_FAILED || (r == 0 && !map))
+	if (map == MAP_FAILED)
 		r = err_set(err, -EIO, "the layer cannot be read");
 	if (r == 0 && (sha256_init(&j.blob) < 0 || sha256_init(&j.diff) < 0))
 		r = err_set(err, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = convert(&j, (struct str){map, (size_t)st.st_size}, want, ret);
+		r = convert(&j, (struct str){map ? map : "", (size_t)st.st_size}, want, ret);
 	sha256_fini(&j.blob);
 	sha256_fini(&j.diff);
 	sha256_fini(&j.file);

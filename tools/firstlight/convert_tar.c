@@ -53,13 +53,17 @@ static const char *type_of(struct archive_entry *e)
 	}
 }
 
-/* NULL: no memory, or no UTF-8. */
-static const char *keep(struct arena *a, const char *s)
+/* A name, which JSON can hold. */
+static int keep(struct arena *a, const char *s, const char **ret, struct err *err)
 {
-	return s && str_utf8(str_of(s)) ? arena_strndup(a, s, strlen(s)) : NULL;
+	if (!s || !str_utf8(str_of(s)))
+		return err_set(err, -EOPNOTSUPP, "a name that is no UTF-8");
+	*ret = arena_strndup(a, s, strlen(s));
+	return *ret ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
-static int take_xattrs(struct tar_list *l, struct archive_entry *e, struct tar_entry *t)
+static int take_xattrs(struct tar_list *l, struct archive_entry *e, struct tar_entry *t,
+		       struct err *err)
 {
 	int n = archive_entry_xattr_reset(e);
 	const char *name;
@@ -68,16 +72,18 @@ static int take_xattrs(struct tar_list *l, struct archive_entry *e, struct tar_e
 
 	t->xattrs = n ? arena_alloc(&l->arena, (size_t)n * sizeof(*t->xattrs)) : NULL;
 	if (n && !t->xattrs)
-		return -ENOMEM;
+		return err_set(err, -ENOMEM, "out of memory");
 	while (t->xattrs_n < (size_t)n &&
 	       archive_entry_xattr_next(e, &name, &value, &size) == ARCHIVE_OK) {
 		struct tar_xattr *x = &t->xattrs[t->xattrs_n++];
+		int r = keep(&l->arena, name, &x->name, err);
 
-		x->name = keep(&l->arena, name);
+		if (r < 0)
+			return r;
 		x->value = arena_strndup(&l->arena, value, size);
 		x->size = size;
-		if (!x->name || !x->value)
-			return -ENOMEM;
+		if (!x->value)
+			return err_set(err, -ENOMEM, "out of memory");
 	}
 	return 0;
 }
@@ -87,16 +93,20 @@ static int take(struct tar_list *l, struct archive_entry *e, struct tar_entry *t
 	const char *link =
 		archive_entry_hardlink(e) ? archive_entry_hardlink(e) : archive_entry_symlink(e);
 
+	int r;
+
 	t->type = type_of(e);
-	t->name = keep(&l->arena, archive_entry_pathname(e));
-	t->link = link ? keep(&l->arena, link) : NULL;
 	if (!t->type)
 		return err_set(err, -EOPNOTSUPP, "an entry of an unknown kind");
-	if (!t->name || (link && !t->link))
-		return err_set(err, -EOPNOTSUPP, "a name that is no UTF-8, or no memory");
-	if (archive_entry_sparse_count(e))
-		return err_set(err, -EOPNOTSUPP, "sparse files");
+	r = keep(&l->arena, archive_entry_pathname(e), &t->name, err);
+	if (r == 0 && link)
+		r = keep(&l->arena, link, &t->link, err);
+	if (r < 0)
+		return r;
+	if (archive_entry_size(e) < 0)
+		return err_set(err, -EBADMSG, "the tar is damaged: %s has no size", t->name);
 	t->size = strcmp(t->type, "reg") == 0 ? (uint64_t)archive_entry_size(e) : 0;
+	t->sparse = archive_entry_sparse_count(e) > 0;
 	t->mode = (uint32_t)archive_entry_perm(e);
 	t->uid = (uint32_t)archive_entry_uid(e);
 	t->gid = (uint32_t)archive_entry_gid(e);
@@ -105,17 +115,20 @@ static int take(struct tar_list *l, struct archive_entry *e, struct tar_entry *t
 	t->major = (uint32_t)archive_entry_rdevmajor(e);
 	t->minor = (uint32_t)archive_entry_rdevminor(e);
 	l->index = l->index || strcmp(t->name, "stargz.index.json") == 0;
-	return take_xattrs(l, e, t) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+	return take_xattrs(l, e, t, err);
 }
 
-/* The bytes of the entry before end where the next begins. */
-static int place(struct tar_entry *t, uint64_t next, struct err *err)
+/* The bytes of the entry before end where the next begins, but for those of a sparse file. */
+static int place(struct tar_list *l, uint64_t next, struct err *err)
 {
+	struct tar_entry *t = &l->list[l->n - 1];
 	uint64_t n = padded(t->size);
 
-	if (next < t->header + BLOCK + n || next % BLOCK)
+	if (next % BLOCK || (!t->sparse && (n > next || next - n < t->header + BLOCK)))
 		return err_set(err, -EBADMSG, "the tar is damaged: %s is cut short", t->name);
-	t->data = next - n;
+	if (n && !t->sparse && t->data + n != next)
+		return err_set(err, -EOPNOTSUPP, "the bytes of %s are not in one piece", t->name);
+	l->sparse = l->sparse || t->sparse;
 	return 0;
 }
 
@@ -128,8 +141,10 @@ static int scan(struct archive *a, struct tar_list *l, struct err *err)
 	while ((r = archive_read_next_header(a, &e)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
 		uint64_t at = (uint64_t)archive_read_header_position(a);
 
-		if (l->n && place(&l->list[l->n - 1], at, err) < 0)
-			return -EBADMSG;
+		int bad = l->n ? place(l, at, err) : 0;
+
+		if (bad)
+			return bad;
 		if (l->n == TAR_ENTRIES_MAX)
 			return err_set(err, -EFBIG, "more than %d entries", TAR_ENTRIES_MAX);
 		if (l->n == max) {
@@ -145,37 +160,86 @@ static int scan(struct archive *a, struct tar_list *l, struct err *err)
 		r = take(l, e, &l->list[l->n++], err);
 		if (r < 0)
 			return r;
+		l->list[l->n - 1].data = (uint64_t)archive_filter_bytes(a, -1);
 	}
 	if (r != ARCHIVE_EOF)
 		return archive_failed(a, err);
 	l->end = (uint64_t)archive_read_header_position(a);
-	return l->n ? place(&l->list[l->n - 1], l->end, err) : 0;
+	return l->n ? place(l, l->end, err) : 0;
+}
+
+static int reader_open(int fd, struct archive **ret, struct err *err)
+{
+	struct archive *a = archive_read_new();
+
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	*ret = a;
+	archive_read_support_filter_none(a);
+	archive_read_support_format_tar(a);
+	archive_read_support_format_empty(a);
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return err_errno(err, -errno, "read the tar");
+	return archive_read_open_fd(a, fd, READ_BLOCK) == ARCHIVE_OK ? 0 : archive_failed(a, err);
 }
 
 int tar_scan(int fd, struct tar_list *l, struct err *err)
 {
-	struct archive *a = archive_read_new();
+	struct archive *a = NULL;
 	struct stat st;
 	int r;
 
 	*l = (struct tar_list){.n = 0};
 	arena_init(&l->arena, TAR_MEMORY_MAX);
-	if (!a)
-		return err_set(err, -ENOMEM, "out of memory");
-	archive_read_support_filter_none(a);
-	archive_read_support_format_tar(a);
-	archive_read_support_format_empty(a);
-	if (lseek(fd, 0, SEEK_SET) < 0 || fstat(fd, &st) < 0)
-		r = err_errno(err, -errno, "read the tar");
-	else if (archive_read_open_fd(a, fd, READ_BLOCK) != ARCHIVE_OK)
-		r = archive_failed(a, err);
-	else
+	r = fstat(fd, &st) < 0 ? err_errno(err, -errno, "read the tar") : reader_open(fd, &a, err);
+	if (r == 0)
 		r = scan(a, l, err);
 	archive_read_free(a);
 	l->size = r == 0 ? (uint64_t)st.st_size : 0;
 	if (r == 0 && l->end > l->size)
 		r = err_set(err, -EBADMSG, "the tar is damaged: it is cut short");
 	return r;
+}
+
+struct tar_reader {
+	struct archive *a;
+};
+
+int tar_walk(int fd, const struct tar_list *l, tar_walk_fn *fn, void *arg, struct err *err)
+{
+	struct tar_reader reader = {NULL};
+	struct archive_entry *e;
+	int r = reader_open(fd, &reader.a, err);
+
+	for (size_t i = 0; i < l->n && r == 0; i++) {
+		int q = archive_read_next_header(reader.a, &e);
+
+		r = q == ARCHIVE_OK || q == ARCHIVE_WARN ? fn(arg, i, &reader)
+							 : archive_failed(reader.a, err);
+	}
+	archive_read_free(reader.a);
+	return r;
+}
+
+int tar_read_content(struct tar_reader *reader, const struct tar_entry *e, tar_part_fn *fn,
+		     void *arg, struct err *err)
+{
+	uint64_t at = 0;
+	const void *data;
+	int64_t off;
+	size_t n;
+	int q, r = 0;
+
+	while (r == 0 && (q = archive_read_data_block(reader->a, &data, &n, &off)) == ARCHIVE_OK) {
+		if (off < 0 || (uint64_t)off < at || (uint64_t)off > e->size ||
+		    n > e->size - (uint64_t)off)
+			return err_set(err, -EBADMSG, "the tar is damaged: %s", e->name);
+		r = fn(arg, (uint64_t)off - at, data, n);
+		at = (uint64_t)off + n;
+	}
+	if (r == 0 && q != ARCHIVE_EOF)
+		return archive_failed(reader->a, err);
+	return r == 0 ? fn(arg, e->size - at, NULL, 0) : r;
 }
 
 void tar_list_fini(struct tar_list *l)

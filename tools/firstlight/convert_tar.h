@@ -7,6 +7,7 @@
 #ifndef FIRSTLIGHT_TOOLS_CONVERT_TAR_H
 #define FIRSTLIGHT_TOOLS_CONVERT_TAR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -31,6 +32,7 @@ struct tar_entry {
 	uint32_t major, minor;
 	struct tar_xattr *xattrs;
 	size_t xattrs_n;
+	bool sparse;          /* its bytes are not in one piece: data says nothing */
 	struct digest digest; /* of a regular file; filled by who reads it */
 };
 
@@ -40,11 +42,23 @@ struct tar_list {
 	size_t n;
 	uint64_t end;  /* of the entries: the first block of zeros */
 	uint64_t size; /* of the tar */
+	bool sparse;   /* it has sparse files */
 	bool index;    /* it has a stargz.index.json */
 };
 
-/* -EBADMSG: damaged; -EOPNOTSUPP: sparse files, names that are no UTF-8; -EFBIG, -ENOMEM, -EIO. */
+/* -EBADMSG: damaged; -EOPNOTSUPP: names that are no UTF-8; -EFBIG, -ENOMEM, -EIO. */
 int tar_scan(int fd, struct tar_list *ret, struct err *err);
 void tar_list_fini(struct tar_list *l);
+
+/* Reads the tar once more and calls fn for each entry of l. */
+struct tar_reader;
+typedef int tar_walk_fn(void *arg, size_t i, struct tar_reader *reader);
+int tar_walk(int fd, const struct tar_list *l, tar_walk_fn *fn, void *arg, struct err *err);
+
+/* The bytes of the entry e that a walk is at, to fn in order, each part behind `hole` zeros. fn is
+ * called for zeros at the end too. -EBADMSG, or what fn answers. */
+typedef int tar_part_fn(void *arg, uint64_t hole, const void *data, size_t n);
+int tar_read_content(struct tar_reader *reader, const struct tar_entry *e, tar_part_fn *fn,
+		     void *arg, struct err *err);
 
 #endif

@@ -19,6 +19,11 @@
 //	mix    all of the above but stall, one after the other
 //	flip   a byte is wrong: the one at OFFSET of the blob DIGEST, or the middle one of each body
 //	dead   every connection is closed without an answer
+//
+// Two modes are for uploads (PUT) instead, of which every Nth is hit:
+//
+//	upload-cut   half of the body goes to the registry, then both connections are reset
+//	upload-lost  all of it goes there, the answer does not come back
 package main
 
 import (
@@ -109,6 +114,17 @@ func (p *proxy) fate(r *http.Request) (faults, string) {
 		p.hit++
 		return f, "dead"
 	}
+	if strings.HasPrefix(f.mode, "upload-") {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/blobs/uploads/") {
+			return f, "ok"
+		}
+		p.asked++
+		if p.asked%f.every != 0 {
+			return f, "ok"
+		}
+		p.hit++
+		return f, f.mode
+	}
 	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") ||
 		strings.HasPrefix(r.UserAgent(), "containerd/") {
 		return f, "ok"
@@ -130,7 +146,17 @@ func (p *proxy) fate(r *http.Request) (faults, string) {
 func (p *proxy) pass(w http.ResponseWriter, r *http.Request, f faults, mode string) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", p.upstream, ""
+	if mode == "upload-cut" {
+		out.Body = io.NopCloser(io.MultiReader(io.LimitReader(r.Body, r.ContentLength/2), broken{}))
+	}
 	resp, err := http.DefaultTransport.RoundTrip(out)
+	if strings.HasPrefix(mode, "upload-") {
+		if err == nil {
+			resp.Body.Close()
+		}
+		reset(w)
+		return
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -156,6 +182,13 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, f faults, mode stri
 		flush(w)
 		<-r.Context().Done()
 	}
+}
+
+// broken is a body that ends in the middle.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) {
+	return 0, io.ErrUnexpectedEOF
 }
 
 // wrongByte is the place in the body, or -1.
