@@ -350,15 +350,20 @@ static may_suspend int run(void *arg)
 
 static int finish(struct client *c, int r)
 {
+	const char *text;
+
 	if (c->caught) {
 		fflush(stdout);
 		return 128 + c->caught;
 	}
 	if (r >= 0)
 		return r == 0 ? out_done(c->command) : r;
-	out_fail(c->command, "%s", err_text(&c->err, r));
+	text = err_text(&c->err, r);
+	out_fail(c->command, "%s", text);
 	if (c->hint[0])
 		out_hint("%s", c->hint);
+	else
+		out_hint_room(text);
 	return 1;
 }
 

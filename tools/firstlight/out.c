@@ -155,6 +155,14 @@ void out_hint(const char *fmt, ...)
 	va_end(ap);
 }
 
+/* Go's words for it, which containerd has, begin with a small letter. */
+void out_hint_room(const char *cause)
+{
+	if (strcasestr(cause, strerror(ENOSPC)) || strcasestr(cause, strerror(EDQUOT)))
+		out_hint("make room on that disk, and try again; firstlight gc deletes what is not "
+			 "needed");
+}
+
 int out_done(const char *command)
 {
 	int error = fflush(stdout) != 0 ? errno : 0;

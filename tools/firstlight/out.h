@@ -23,6 +23,9 @@ int out_misuse(const char *command, const char *fmt, ...) printf_like(2, 3);
 /* "hint: …", behind a failure. */
 void out_hint(const char *fmt, ...) printf_like(1, 2);
 
+/* The hint behind a failure whose cause is a full disk; nothing behind others. */
+void out_hint_room(const char *cause);
+
 /* Before a command returns 0: what is still to be written is; 1 and a line if it cannot be. */
 int out_done(const char *command);
 
