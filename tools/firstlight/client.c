@@ -223,6 +223,8 @@ static int explain_call(struct client *c, const char *method, enum grpc_code cod
 		   (strcmp(c->err.text, "the connection was lost") == 0 ||
 		    strcmp(c->err.text, "the server has refused the call") == 0)) {
 		closed(c, r);
+	} else if (code == GRPC_INVALID_ARGUMENT) {
+		hint(c, "see firstlight %s --help", c->command);
 	}
 	return r;
 }

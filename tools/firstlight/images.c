@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight images: containerd's images, and how much of them is here. */
 #include <stdio.h>
+#include <string.h>
 
 #include "client.h"
 #include "cmd.h"
@@ -13,6 +14,8 @@
 static const struct out_column columns[] = {
 	{"NAMESPACE", 0},    {"IMAGE", OUT_GIVES}, {"DIGEST", 0}, {"LAYERS", 0},
 	{"SIZE", OUT_RIGHT}, {"LOCAL", OUT_RIGHT}, {"STATE", 0}};
+
+#define SHA256 "sha256:" /* leaves the names more room */
 
 struct listing {
 	const char *ns;
@@ -36,7 +39,10 @@ static void add_row(struct listing *l, const Flc__Image *i)
 
 	out_cell(l->table, i->namespace_);
 	out_cell(l->table, i->name);
-	out_cell(l->table, i->digest);
+	out_cell(l->table,
+		 i->digest + (!l->no_trunc && strncmp(i->digest, SHA256, strlen(SHA256)) == 0
+				      ? strlen(SHA256)
+				      : 0));
 	if (i->lazy && i->lazy < i->layers)
 		out_cellf(l->table, "%u, %u lazy", i->layers, i->lazy);
 	else

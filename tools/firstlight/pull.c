@@ -87,6 +87,10 @@ static int credentials(struct pulling *p)
 
 	if (p->stdin_secret && (!p->req.user[0] || colon))
 		return out_misuse("pull", "--password-stdin goes with --user USER");
+	if (colon == p->req.user)
+		return out_misuse("pull", "--user has no name");
+	if (colon && !colon[1])
+		return out_misuse("pull", "--user has no secret behind the colon");
 	if (colon) {
 		*colon = 0;
 		p->req.secret = colon + 1;
