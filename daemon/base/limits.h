@@ -171,8 +171,9 @@
 #define REGISTRY_REDIRECTS_MAX       10
 #define REGISTRY_PLAIN_MAX           1000 /* hosts that are noted to speak plain HTTP */
 #define REGISTRY_PLAIN_BYTES_MAX     KiB(256)
-#define REGISTRY_LOGINS_MAX          64 /* hosts whose credentials a pull has brought */
-#define REGISTRY_HOSTS_MAX           32 /* mirrors of one namespace */
+#define REGISTRY_LOGINS_MAX          64      /* hosts whose credentials a pull has brought */
+#define REGISTRY_LOGIN_BYTES_MAX     KiB(16) /* namespace, user and secret of one */
+#define REGISTRY_HOSTS_MAX           32      /* mirrors of one namespace */
 #define REGISTRY_REQUEST_TIMEOUT_MS  60000
 #define REGISTRY_RETRY_AFTER_MAX_MS  30000
 #define CREDENTIAL_HELPER_TIMEOUT_MS 10000

@@ -638,7 +638,7 @@ static int start(struct registry *r, struct loop *loop, struct http *http,
 	if (getrandom(&r->random, sizeof(r->random), 0) != sizeof(r->random))
 		return -EIO;
 	r->random |= 1;
-	ao = (struct auth_options){r->docker_config, r->user_agent};
+	ao = (struct auth_options){r->docker_config, r->user_agent, o->logins_fd};
 	return auth_new(loop, http, r->threads, &ao, &r->ex.auth, err);
 }
 
