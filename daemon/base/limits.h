@@ -168,6 +168,7 @@
 #define REGISTRY_LARGE               KiB(512) /* not of the background: that stands still */
 #define REGISTRY_BACKGROUND_MAX      3        /* of them for the background */
 #define REGISTRY_TRIES               5
+#define REGISTRY_ASK_TRIES           3 /* of a pull, where no connection can be made */
 #define REGISTRY_REDIRECTS_MAX       10
 #define REGISTRY_PLAIN_MAX           1000 /* hosts that are noted to speak plain HTTP */
 #define REGISTRY_PLAIN_BYTES_MAX     KiB(256)

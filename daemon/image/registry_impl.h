@@ -27,6 +27,7 @@ struct pull {
 	enum fetch_class class;
 	const bool *urgent;
 	bool large; /* the background waits */
+	bool asks;  /* somebody waits for whether there is a registry at all */
 	uint32_t skip_hosts;
 	char what[160];            /* a tag has 128 characters at most */
 	uint64_t size;             /* bytes that are expected */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -86,7 +87,10 @@ static void explain_dial(struct client *c, int r)
 {
 	struct stat st;
 
-	if (r == -ENOENT || r == -ENOTDIR) {
+	if (r == -ENAMETOOLONG) {
+		client_fail(c, r, "the path of the daemon's socket is longer than %zu bytes",
+			    sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	} else if (r == -ENOENT || r == -ENOTDIR) {
 		client_fail(c, r, "no daemon at %s", c->address);
 		hint(c, "is firstlightd running? --address names another socket");
 	} else if (r == -ECONNREFUSED && stat(c->address, &st) == 0 && !S_ISSOCK(st.st_mode)) {
