@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -28,6 +29,7 @@
 #include "fs/fill.h"
 #include "fs/fill_mount.h"
 #include "fs/fill_refuse.h"
+#include "image/logins.h"
 
 #include "base/banned.h"
 
@@ -35,12 +37,14 @@
 #define BACKOFF_MS_MIN 50
 #define NAME_FUSE      "fuse" /* in systemd's store */
 #define NAME_STATE     "fill-state"
+#define NAME_LOGINS    "logins"
 
 struct keeper {
 	const struct config *config;
 	int (*worker)(const struct config *config, const struct worker_fds *fds);
 	int lock_fd, listen_fd, signal_fd, ready_fd; /* ready_fd: read end */
 	int fuse_fd, fill_state_fd;                  /* both -1: no FUSE */
+	int logins_fd;                               /* -1: none */
 	char fill_path[4096];
 	pid_t pid; /* 0 = none */
 	bool stopping, own_socket;
@@ -191,9 +195,10 @@ static int take_fds(struct keeper *k, struct err *err)
 
 	for (int i = 0; i < n; i++) {
 		const char *name = names && names[i] ? names[i] : "";
-		int *to = strcmp(name, NAME_FUSE) == 0    ? &k->fuse_fd
-			  : strcmp(name, NAME_STATE) == 0 ? &k->fill_state_fd
-							  : &k->listen_fd;
+		int *to = strcmp(name, NAME_FUSE) == 0     ? &k->fuse_fd
+			  : strcmp(name, NAME_STATE) == 0  ? &k->fill_state_fd
+			  : strcmp(name, NAME_LOGINS) == 0 ? &k->logins_fd
+							   : &k->listen_fd;
 
 		sockets += to == &k->listen_fd;
 		if (*to >= 0)
@@ -263,6 +268,28 @@ static void fill_take(struct keeper *k)
 	systemd_store(k->fill_state_fd, NAME_STATE);
 }
 
+/* Where workers keep credentials. Those of the keeper before, or none yet. */
+static void logins_take(struct keeper *k)
+{
+	struct stat st;
+
+	if (k->logins_fd >= 0 && fstat(k->logins_fd, &st) == 0 && st.st_size == LOGINS_STATE_SIZE)
+		return;
+	if (k->logins_fd >= 0)
+		close(k->logins_fd);
+	sd_notify(0, "FDSTOREREMOVE=1\nFDNAME=" NAME_LOGINS);
+	k->logins_fd = memfd_create("firstlight-logins", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (k->logins_fd < 0 || ftruncate(k->logins_fd, LOGINS_STATE_SIZE) < 0 ||
+	    fcntl(k->logins_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		log_warn("credentials are lost with each worker error=\"%s\"", strerror(errno));
+		if (k->logins_fd >= 0)
+			close(k->logins_fd);
+		k->logins_fd = -1;
+		return;
+	}
+	systemd_store(k->logins_fd, NAME_LOGINS);
+}
+
 /* Nobody answers; who waits there is not left waiting. */
 static void fill_fail(struct keeper *k, const char *why)
 {
@@ -298,7 +325,8 @@ static void worker_start(struct keeper *k)
 	}
 	k->pid = fork();
 	if (k->pid == 0) {
-		struct worker_fds w = {k->listen_fd, fds[1], k->fuse_fd, k->fill_state_fd};
+		struct worker_fds w = {k->listen_fd, fds[1], k->fuse_fd, k->fill_state_fd,
+				       k->logins_fd > 0 ? k->logins_fd : 0};
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "firstlightd-wrk");
@@ -455,7 +483,8 @@ int keeper_run(const struct config *config,
 			   .signal_fd = -1,
 			   .ready_fd = -1,
 			   .fuse_fd = -1,
-			   .fill_state_fd = -1};
+			   .fill_state_fd = -1,
+			   .logins_fd = -1};
 	struct err err = ERR_INIT;
 	int r;
 
@@ -476,6 +505,7 @@ int keeper_run(const struct config *config,
 		return 1;
 	}
 	fill_take(&k);
+	logins_take(&k);
 	k.served_ms = now_ms();
 	worker_start(&k);
 	keep(&k);

@@ -13,6 +13,7 @@ struct worker_fds {
 	/* of the mount ROOT/fill, and FILL_STATE_SIZE bytes for those who serve it (fs/fill.h);
 	 * both are -1 where there is no FUSE */
 	int fuse_fd, fill_state_fd;
+	int logins_fd; /* LOGINS_STATE_SIZE bytes (image/logins.h); 0 = none */
 };
 
 /* exit codes of a worker */

@@ -404,7 +404,8 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 						  .docker_config =
 							  d->config->registry.docker_config,
 						  .user_agent = "firstlight/" FIRSTLIGHT_VERSION,
-						  .plain_file = d->plain_file};
+						  .plain_file = d->plain_file,
+						  .logins_fd = d->fds->logins_fd};
 	const struct fill_options fill = {.fuse_fd = d->fds->fuse_fd,
 					  .state_fd = d->fds->fill_state_fd,
 					  .root_fd = l->root_fd,

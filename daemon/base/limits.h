@@ -168,13 +168,15 @@
 #define REGISTRY_LARGE               KiB(512) /* not of the background: that stands still */
 #define REGISTRY_BACKGROUND_MAX      3        /* of them for the background */
 #define REGISTRY_TRIES               5
+#define REGISTRY_ASK_TRIES           3   /* of a pull, where no connection can be made */
 #define REGISTRY_UPLOADS_MAX         4   /* of one blob, each of the whole */
 #define REGISTRY_WHAT_MAX            400 /* of an address: a digest, and a repository */
 #define REGISTRY_REDIRECTS_MAX       10
 #define REGISTRY_PLAIN_MAX           1000 /* hosts that are noted to speak plain HTTP */
 #define REGISTRY_PLAIN_BYTES_MAX     KiB(256)
-#define REGISTRY_LOGINS_MAX          64 /* hosts whose credentials a pull has brought */
-#define REGISTRY_HOSTS_MAX           32 /* mirrors of one namespace */
+#define REGISTRY_LOGINS_MAX          64      /* hosts whose credentials a pull has brought */
+#define REGISTRY_LOGIN_BYTES_MAX     KiB(16) /* namespace, user and secret of one */
+#define REGISTRY_HOSTS_MAX           32      /* mirrors of one namespace */
 #define REGISTRY_REQUEST_TIMEOUT_MS  60000
 #define REGISTRY_RETRY_AFTER_MAX_MS  30000
 #define CREDENTIAL_HELPER_TIMEOUT_MS 10000

@@ -6,7 +6,9 @@
 #include "base/base64.h"
 #include "base/buf.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "image/creds.h"
+#include "image/logins.h"
 #include "image/token.h"
 #include "loop/loop.h"
 #include "loop/sync.h"
@@ -41,25 +43,6 @@ struct token {
 	char *scope;        /* as the challenge said it; NULL = it did not */
 	char key[];
 };
-
-int auth_new(struct loop *loop, struct http *http, struct work *threads,
-	     const struct auth_options *options, struct auth **ret, struct err *err)
-{
-	struct auth *a = calloc(1, sizeof(*a));
-
-	if (!a || map_init(&a->tokens) < 0) {
-		free(a);
-		return err_set(err, -ENOMEM, "out of memory");
-	}
-	a->loop = loop;
-	a->http = http;
-	a->threads = threads;
-	a->options = *options;
-	list_init(&a->recent);
-	list_init(&a->logins);
-	*ret = a;
-	return 0;
-}
 
 static void secret_free(char **s)
 {
@@ -153,6 +136,22 @@ static void login_free(struct login *l)
 	free(l);
 }
 
+static struct login *login_new(struct str ns, struct str user, struct str secret)
+{
+	struct login *l = calloc(1, sizeof(*l) + ns.len + 1);
+
+	if (!l)
+		return NULL;
+	list_init(&l->link);
+	memcpy(l->ns, ns.p, ns.len);
+	l->user = strndup(user.len ? user.p : "", user.len);
+	l->secret = strndup(secret.len ? secret.p : "", secret.len);
+	if (l->user && l->secret)
+		return l;
+	login_free(l);
+	return NULL;
+}
+
 static struct login *login_find(struct auth *a, const char *ns)
 {
 	for (struct list *it = a->logins.next; it != &a->logins; it = it->next) {
@@ -178,23 +177,39 @@ static void tokens_forget(struct auth *a, const char *ns)
 	}
 }
 
+/* A worker after this one will know them. */
+static int logins_save(struct auth *a)
+{
+	struct login_text list[REGISTRY_LOGINS_MAX];
+	size_t n = 0;
+
+	for (struct list *it = a->logins.next; it != &a->logins; it = it->next) {
+		struct login *l = container_of(it, struct login, link);
+
+		list[n++] = (struct login_text){str_of(l->ns), str_of(l->user), str_of(l->secret)};
+	}
+	return a->options.logins_fd ? logins_write(a->options.logins_fd, list, n) : 0;
+}
+
+static bool has_nul(struct str s)
+{
+	return s.len && memchr(s.p, 0, s.len);
+}
+
 int auth_login(struct auth *a, const char *ns, struct str user, struct str secret, struct err *err)
 {
 	struct login *old = login_find(a, ns), *l;
+	int r;
 
+	if (has_nul(user) || has_nul(secret))
+		return err_set(err, -EINVAL, "a user or a secret with a NUL");
+	if (strlen(ns) + user.len + secret.len + 3 > REGISTRY_LOGIN_BYTES_MAX)
+		return err_set(err, -E2BIG, "user and secret are too long");
 	if (old && str_eq(str_of(old->user), user) && str_eq(str_of(old->secret), secret))
 		return 0;
-	l = calloc(1, sizeof(*l) + strlen(ns) + 1);
+	l = login_new(str_of(ns), user, secret);
 	if (!l)
 		return err_set(err, -ENOMEM, "out of memory");
-	list_init(&l->link);
-	memcpy(l->ns, ns, strlen(ns));
-	l->user = strndup(user.len ? user.p : "", user.len);
-	l->secret = strndup(secret.len ? secret.p : "", secret.len);
-	if (!l->user || !l->secret) {
-		login_free(l);
-		return err_set(err, -ENOMEM, "out of memory");
-	}
 	if (old)
 		login_free(old);
 	else if (a->logins_n >= REGISTRY_LOGINS_MAX)
@@ -203,6 +218,54 @@ int auth_login(struct auth *a, const char *ns, struct str user, struct str secre
 		a->logins_n++;
 	list_push(&a->logins, &l->link);
 	tokens_forget(a, ns);
+	r = logins_save(a);
+	if (r < 0)
+		log_warn("credentials are lost with this worker error=\"%s\"", strerror(-r));
+	return 0;
+}
+
+/* Of the worker before. */
+static int login_again(void *arg, const struct login_text *t)
+{
+	struct auth *a = arg;
+	struct login *l;
+
+	if (a->logins_n >= REGISTRY_LOGINS_MAX)
+		return -EINVAL;
+	l = login_new(t->ns, t->user, t->secret);
+	if (!l)
+		return -ENOMEM;
+	list_push(&a->logins, &l->link);
+	a->logins_n++;
+	return 0;
+}
+
+static void logins_load(struct auth *a)
+{
+	int r = a->options.logins_fd ? logins_read(a->options.logins_fd, login_again, a) : 0;
+
+	if (r < 0)
+		log_warn("credentials of the worker before are not known error=\"%s\"",
+			 strerror(-r));
+}
+
+int auth_new(struct loop *loop, struct http *http, struct work *threads,
+	     const struct auth_options *options, struct auth **ret, struct err *err)
+{
+	struct auth *a = calloc(1, sizeof(*a));
+
+	if (!a || map_init(&a->tokens) < 0) {
+		free(a);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	a->loop = loop;
+	a->http = http;
+	a->threads = threads;
+	a->options = *options;
+	list_init(&a->recent);
+	list_init(&a->logins);
+	logins_load(a);
+	*ret = a;
 	return 0;
 }
 

@@ -19,6 +19,7 @@ struct work;
 struct auth_options {
 	const char *docker_config; /* both stay the caller's */
 	const char *user_agent;    /* "User-Agent: …" */
+	int logins_fd;             /* memory that outlives us, see image/logins.h; 0: none */
 };
 
 int auth_new(struct loop *loop, struct http *http, struct work *threads,
@@ -26,7 +27,8 @@ int auth_new(struct loop *loop, struct http *http, struct work *threads,
 void auth_free(struct auth *a);
 
 /* Credentials for a namespace ("docker.io", "host:5000"), before docker's config; for its own host
- * only. In memory, REGISTRY_LOGINS_MAX of them, the oldest goes. -ENOMEM. */
+ * only. In memory, REGISTRY_LOGINS_MAX of them, the oldest goes; the next worker knows them too.
+ * -ENOMEM, -E2BIG (REGISTRY_LOGIN_BYTES_MAX), -EINVAL (a NUL). */
 int auth_login(struct auth *a, const char *ns, struct str user, struct str secret, struct err *err);
 
 /* One request to one host. */

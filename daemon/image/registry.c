@@ -235,6 +235,17 @@ static unsigned pause_ms(struct pull *p, unsigned n)
 	return ms + (unsigned)(random_next(p->r) >> 33) % (ms / 2 + 1);
 }
 
+/* A name that is mistyped, or a registry that is off, is told soon; what is under way is patient. A
+ * connection that was waited for in vain has taken its time. */
+static unsigned tries_max(const struct pull *p, int e)
+{
+	if (p->asks && e == -ETIMEDOUT)
+		return 1;
+	return p->asks && (e == -ECONNREFUSED || e == -EHOSTUNREACH || e == -EHOSTDOWN)
+		       ? REGISTRY_ASK_TRIES
+		       : REGISTRY_TRIES;
+}
+
 /* last: there is no other host to try. */
 static may_suspend int try_host(struct pull *p, unsigned i, bool last, struct err *err)
 {
@@ -254,7 +265,7 @@ static may_suspend int try_host(struct pull *p, unsigned i, bool last, struct er
 		if (!last && (n > 1 || (e != -ECONNRESET && e != -EPROTO)))
 			return e;
 		ms = pause_ms(p, n);
-		if (n >= REGISTRY_TRIES || time_left(p) <= ms)
+		if (n >= tries_max(p, e) || time_left(p) <= ms)
 			return e;
 		if (task_sleep_ms(ms) < 0)
 			return err_set(err, -ECANCELED, "cancelled");
@@ -459,6 +470,7 @@ may_suspend int registry_resolve(struct registry *r, struct str ref, struct aren
 		return err_set(err, -EINVAL, "digests are sha256 here: " STR_FMT,
 			       STR_ARG(parts.digest));
 	pull_init(&p, r, FETCH_DEMAND, "manifests", &digest);
+	p.asks = true;
 	if (parts.digest.len)
 		m.digest = &digest;
 	else
@@ -638,7 +650,7 @@ static int start(struct registry *r, struct loop *loop, struct http *http,
 	if (getrandom(&r->random, sizeof(r->random), 0) != sizeof(r->random))
 		return -EIO;
 	r->random |= 1;
-	ao = (struct auth_options){r->docker_config, r->user_agent};
+	ao = (struct auth_options){r->docker_config, r->user_agent, o->logins_fd};
 	return auth_new(loop, http, r->threads, &ao, &r->ex.auth, err);
 }
 

@@ -28,6 +28,7 @@ struct registry_options {
 	const char *docker_config; /* config.json; NULL = $DOCKER_CONFIG, then $HOME/.docker */
 	const char *user_agent;
 	const char *plain_file; /* hosts that speak plain HTTP, a line each; NULL = none */
+	int logins_fd;          /* where credentials outlive us (image/logins.h); 0 = none */
 };
 
 /* options and its strings stay the caller's. threads: for files and for credential helpers. */

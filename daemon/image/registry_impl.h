@@ -29,6 +29,7 @@ struct pull {
 	const bool *urgent;
 	bool once;  /* one try only */
 	bool large; /* the background waits */
+	bool asks;  /* somebody waits for whether there is a registry at all */
 	uint32_t skip_hosts;
 	char what[REGISTRY_WHAT_MAX];
 	uint64_t size;             /* bytes that are expected */

@@ -129,6 +129,21 @@ wrong 2 'REF' pull
 wrong 2 'nonsense' images --nonsense
 wrong 2 'unexpected\|argument' status extra
 wrong 1 'not a reference' pull a//b
+wrong 1 'not a reference' pull "$(printf 'x%.0s' {1..3000})"
+wrong 2 'REF is empty' pull ''
+wrong 2 'has no name' pull --user :x "$REGISTRY/t/lazy:1"
+wrong 2 'no secret' pull --user me: "$REGISTRY/t/lazy:1"
+wrong 1 'no terminal' pull --user me "$REGISTRY/t/lazy:1" </dev/null
+wrong 1 'no password' pull --user me --password-stdin "$REGISTRY/t/lazy:1" </dev/null
+wrong 1 'MANIFEST_UNKNOWN' pull --plain-http "$REGISTRY/t/none:1"
+wrong 1 'connect' pull 127.0.0.1:1/x:1
+wrong 1 'filter' snapshots 'kind=='
+wrong 2 'no kind of event' events --kind nonsense
+wrong 2 'at least 1' events --count 0
+wrong 2 '3600' top --interval 3601
+wrong 2 'unexpected' --version extra
+wrong 1 'must match' images --namespace 'a b'
+wrong 1 'longer than' status --address "/$(printf 'x%.0s' {1..3000})"
 wrong 1 'not a platform' pull --platform x "$REGISTRY/t/lazy:1"
 wrong 1 'no image and no snapshot' inspect nothing:1
 wrong 1 'does not exist' inspect --snapshot nothing
@@ -146,6 +161,7 @@ remove_container "$NAME-up"
 stop_process "$containerd_pid" 20 || true
 containerd_pid=""
 wrong 1 'containerd' images
+wrong 1 'containerd' images --json # and no half of a list
 wrong 1 'containerd' pull --plain-http "$REGISTRY/t/lazy:1"
 wrong 1 'containerd' scan
 narrow snapshots

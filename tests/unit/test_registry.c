@@ -574,6 +574,29 @@ static void main_login(struct fixture *f)
 	}
 }
 
+/* Nobody there: told soon. One who is there and says that it is busy is asked as often as ever. */
+static void main_ask(struct fixture *f)
+{
+	struct buf body = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct registry_stats s, t;
+	struct digest digest;
+	struct arena a;
+	struct str type;
+
+	arena_init(&a, KiB(64));
+	check(registry_resolve(f->r, STR("127.0.0.1:1/a/b:c"), &a, &body, &digest, &type, &err) ==
+	      -ECONNREFUSED);
+	registry_stats(f->r, &s);
+	check(s.retries == REGISTRY_ASK_TRIES - 1);
+	digest = (struct digest){{1}};
+	check(registry_manifest(f->r, STR("127.0.0.1:1/a/b"), &digest, FETCH_DEMAND, &body, &err) ==
+	      -ECONNREFUSED);
+	registry_stats(f->r, &t);
+	check(t.retries - s.retries == REGISTRY_TRIES - 1);
+	arena_fini(&a);
+}
+
 static void main_plain_http(struct fixture *f)
 {
 	struct err err = ERR_INIT;
@@ -697,6 +720,7 @@ in_task(cancel, false)
 in_task(stop, false)
 in_task(resolve, false)
 in_task(login, false)
+in_task(ask, false)
 in_task(plain_http, false)
 	/* clang-format on */
 
@@ -723,6 +747,7 @@ in_task(plain_http, false)
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_resolve),
 		cmocka_unit_test(test_login),
+		cmocka_unit_test(test_ask),
 		cmocka_unit_test(test_plain_http),
 	};
 

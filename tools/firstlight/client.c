@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -68,12 +69,28 @@ static void printf_like(2, 3) hint(struct client *c, const char *fmt, ...)
 /* --- the connection ------------------------------------------------------------------------------
  */
 
+/* The other side has ended the connection, or this side because of what it said. */
+static bool is_cut(int r)
+{
+	return r == -ECONNRESET || r == -EPIPE || r == -ESHUTDOWN || r == -EPROTO;
+}
+
+static int closed(struct client *c, int r)
+{
+	client_fail(c, r, "the daemon has closed the connection");
+	hint(c, "has firstlightd been restarted? try again");
+	return r;
+}
+
 /* What err says of a failed dial, in the words of somebody who wants to know what to do. */
 static void explain_dial(struct client *c, int r)
 {
 	struct stat st;
 
-	if (r == -ENOENT || r == -ENOTDIR) {
+	if (r == -ENAMETOOLONG) {
+		client_fail(c, r, "the path of the daemon's socket is longer than %zu bytes",
+			    sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	} else if (r == -ENOENT || r == -ENOTDIR) {
 		client_fail(c, r, "no daemon at %s", c->address);
 		hint(c, "is firstlightd running? --address names another socket");
 	} else if (r == -ECONNREFUSED && stat(c->address, &st) == 0 && !S_ISSOCK(st.st_mode)) {
@@ -87,6 +104,9 @@ static void explain_dial(struct client *c, int r)
 	} else if (r == -ETIMEDOUT) {
 		client_fail(c, r, "the daemon at %s does not answer", c->address);
 		hint(c, "the log of firstlightd may say why");
+	} else if (is_cut(r)) {
+		client_fail(c, r, "what answers at %s does not speak as firstlightd", c->address);
+		hint(c, "is it another server's socket? the log of firstlightd may say more");
 	}
 }
 
@@ -204,9 +224,11 @@ static int explain_call(struct client *c, const char *method, enum grpc_code cod
 		client_fail(c, r, "the daemon did not answer %s in time", name);
 		hint(c, "the log of firstlightd may say why");
 	} else if (code == GRPC_UNAVAILABLE &&
-		   strcmp(c->err.text, "the connection was lost") == 0) {
-		client_fail(c, r, "the daemon has closed the connection");
-		hint(c, "has firstlightd been restarted? try again");
+		   (strcmp(c->err.text, "the connection was lost") == 0 ||
+		    strcmp(c->err.text, "the server has refused the call") == 0)) {
+		closed(c, r);
+	} else if (code == GRPC_INVALID_ARGUMENT) {
+		hint(c, "see firstlight %s --help", c->command);
 	}
 	return r;
 }
@@ -223,7 +245,7 @@ static may_suspend int start(struct client *c, const char *method, const Protobu
 		out_no_memory();
 	r = grpc_call_start(c->grpc, method, NULL, 0, timeout_ms, &call, &c->err);
 	if (r < 0)
-		return r;
+		return is_cut(r) ? closed(c, r) : r;
 	/* A failure shows in grpc_finish(), with the server's reason. */
 	if (grpc_send(call, bytes, protobuf_c_message_pack(req, bytes)) == 0)
 		(void)grpc_close_send(call);
@@ -334,15 +356,20 @@ static may_suspend int run(void *arg)
 
 static int finish(struct client *c, int r)
 {
+	const char *text;
+
 	if (c->caught) {
 		fflush(stdout);
 		return 128 + c->caught;
 	}
 	if (r >= 0)
 		return r == 0 ? out_done(c->command) : r;
-	out_fail(c->command, "%s", err_text(&c->err, r));
+	text = err_text(&c->err, r);
+	out_fail(c->command, "%s", text);
 	if (c->hint[0])
 		out_hint("%s", c->hint);
+	else
+		out_hint_room(text);
 	return 1;
 }
 
@@ -357,6 +384,7 @@ static int run_loop(struct client *c)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, &old);
 	c->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
 	r = c->signal_fd < 0 ? client_fail(c, -errno, "signalfd failed") : loop_run(loop, run, c);

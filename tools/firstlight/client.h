@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Talks to the daemon: dials, calls, and says in one line (and a hint) what went wrong. SIGINT and
- * SIGTERM end a call: the daemon is told, and the command exits with 128 + the signal's number.
+ * Talks to the daemon: dials, calls, and says in one line (and a hint) what went wrong. SIGINT,
+ * SIGTERM and SIGHUP end a call: the daemon is told, and the command exits with 128 + the signal's
+ * number.
  */
 #ifndef FIRSTLIGHT_TOOLS_CLIENT_H
 #define FIRSTLIGHT_TOOLS_CLIENT_H

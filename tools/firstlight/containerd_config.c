@@ -133,6 +133,13 @@ static int write_file(const char *name, const struct buf *text, bool keep)
 	return finish_file(fd, tmp, path, exists ? &st : NULL, text, exists && keep);
 }
 
+static int write_failed(const char *name, int r)
+{
+	out_fail(NAME, "write %s: %s", name, strerror(-r));
+	out_hint_room(strerror(-r));
+	return 1;
+}
+
 /* To --output, or printed. */
 static int deliver(const struct asking *a, const struct buf *text)
 {
@@ -143,7 +150,7 @@ static int deliver(const struct asking *a, const struct buf *text)
 		return out_done(NAME);
 	}
 	r = write_file(a->output, text, false);
-	return r < 0 ? out_fail(NAME, "write %s: %s", a->output, strerror(-r)) : 0;
+	return r < 0 ? write_failed(a->output, r) : 0;
 }
 
 static int print(const struct asking *a)
@@ -293,7 +300,7 @@ static int merge(struct asking *a)
 	}
 	r = write_file(a->merge, &merged, true);
 	if (r < 0)
-		return out_fail(NAME, "write %s: %s", a->merge, strerror(-r));
+		return write_failed(a->merge, r);
 	printf("%s is changed (%s.bak is the old one); restart containerd\n", a->merge, a->merge);
 	return out_done(NAME);
 }

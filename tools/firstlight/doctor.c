@@ -216,7 +216,7 @@ static void print(const struct doctor *d, const char *verdict_text)
 {
 	auto_free char *text = out_word(verdict_text, false);
 	const char *no = getenv("NO_COLOR");
-	bool colour = isatty(STDOUT_FILENO) && !(no && no[0]);
+	bool colour = out_terminal(STDOUT_FILENO) && !(no && no[0]);
 
 	for (size_t i = 0; i < d->n; i++)
 		print_finding(&d->list[i], colour);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight events: what happens, as it happens. */
 #include <stdio.h>
+#include <string.h>
 
 #include "client.h"
 #include "cmd.h"
@@ -79,6 +80,19 @@ static may_suspend int follow(struct client *c, void *arg)
 	return r == -EPIPE ? client_fail(c, r, "the output cannot be written") : r;
 }
 
+static const char *const kinds[] = {"layer-lazy",    "layer-ordinary", "layer-complete",
+				    "layer-removed", "read-failed",    "pull-ready",
+				    "pull-failed"};
+
+static bool is_kind(const char *s)
+{
+	for (size_t i = 0; i < array_size(kinds); i++) {
+		if (strcmp(kinds[i], s) == 0)
+			return true;
+	}
+	return false;
+}
+
 int cmd_events(int argc, char **argv)
 {
 	const char *address = options_address();
@@ -99,5 +113,12 @@ int cmd_events(int argc, char **argv)
 	};
 	int r = options_parse(&o, argc, argv);
 
-	return r != OPTIONS_GO ? r : client_run("events", address, follow, &f);
+	if (r != OPTIONS_GO)
+		return r;
+	for (size_t i = 0; i < f.kinds.n; i++) {
+		if (!is_kind(f.kinds.items[i]))
+			return out_misuse("events", "no kind of event is called \"%s\"",
+					  f.kinds.items[i]);
+	}
+	return client_run("events", address, follow, &f);
 }

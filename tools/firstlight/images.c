@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight images: containerd's images, and how much of them is here. */
 #include <stdio.h>
+#include <string.h>
 
 #include "client.h"
 #include "cmd.h"
@@ -13,6 +14,8 @@
 static const struct out_column columns[] = {
 	{"NAMESPACE", 0},    {"IMAGE", OUT_GIVES}, {"DIGEST", 0}, {"LAYERS", 0},
 	{"SIZE", OUT_RIGHT}, {"LOCAL", OUT_RIGHT}, {"STATE", 0}};
+
+#define SHA256 "sha256:" /* leaves the names more room */
 
 struct listing {
 	const char *ns;
@@ -36,7 +39,10 @@ static void add_row(struct listing *l, const Flc__Image *i)
 
 	out_cell(l->table, i->namespace_);
 	out_cell(l->table, i->name);
-	out_cell(l->table, i->digest);
+	out_cell(l->table,
+		 i->digest + (!l->no_trunc && strncmp(i->digest, SHA256, strlen(SHA256)) == 0
+				      ? strlen(SHA256)
+				      : 0));
 	if (i->lazy && i->lazy < i->layers)
 		out_cellf(l->table, "%u, %u lazy", i->layers, i->lazy);
 	else
@@ -46,16 +52,25 @@ static void add_row(struct listing *l, const Flc__Image *i)
 	out_cell(l->table, state_of(i));
 }
 
+/* The list begins with its first member: a failure before that prints nothing. */
+static void begin(struct listing *l)
+{
+	if (l->out.depth == 0)
+		out_json_open(&l->out, NULL, '[');
+}
+
 static int on_message(void *arg, void *msg)
 {
 	const Flc__ImagesResponse *m = msg;
 	struct listing *l = arg;
 
 	for (size_t i = 0; i < m->n_images; i++) {
-		if (l->json)
+		if (l->json) {
+			begin(l);
 			kind_json_image(&l->out, NULL, m->images[i]);
-		else
+		} else {
 			add_row(l, m->images[i]);
+		}
 	}
 	return 0;
 }
@@ -67,18 +82,19 @@ static may_suspend int ask(struct client *c, void *arg)
 	int r;
 
 	req.namespace_ = (char *)(uintptr_t)l->ns;
-	if (l->json)
-		out_json_open(&l->out, NULL, '[');
-	else
+	if (!l->json)
 		l->table = out_table_new(columns, array_size(columns), !l->no_trunc);
 	r = client_stream(c, CONTROL_METHOD("Images"), &req, &flc__images_response__descriptor,
 			  10 * CLIENT_TIMEOUT_MS, on_message, l);
-	if (l->json && r == 0)
-		out_json_close(&l->out, ']');
-	else if (!l->json && r == 0)
+	if (l->json) {
+		if (r == 0)
+			begin(l);
+		out_json_end(&l->out);
+	} else if (r == 0) {
 		out_table_end(l->table);
-	else if (!l->json)
+	} else {
 		out_table_drop(l->table);
+	}
 	return r;
 }
 

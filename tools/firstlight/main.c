@@ -137,6 +137,8 @@ int main(int argc, char **argv)
 	    strcmp(argv[1], "help") == 0)
 		return help(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--version") == 0) {
+		if (argc > 2)
+			return out_misuse(NULL, "unexpected argument %s", argv[2]);
 		puts("firstlight " FIRSTLIGHT_VERSION);
 		return out_done(NULL);
 	}

@@ -77,6 +77,8 @@ static int set(const struct options *o, const struct option_spec *s, char *value
 		*(uint64_t *)s->to = v;
 		return 0;
 	case OPTION_LIST:
+		if (!value[0])
+			return out_misuse(o->command, "--%s is empty", s->name);
 		if (list->n == OPTION_LIST_MAX)
 			return out_misuse(o->command, "--%s: more than %d", s->name,
 					  OPTION_LIST_MAX);
@@ -136,6 +138,10 @@ static int check_arguments(const struct options *o, int n, char **rest)
 		return out_misuse(o->command, "%s is missing", o->arguments);
 	if (o->args_max >= 0 && n > o->args_max)
 		return out_misuse(o->command, "unexpected argument %s", rest[o->args_max]);
+	for (int i = 0; i < n; i++) {
+		if (!rest[i][0])
+			return out_misuse(o->command, "%s is empty", o->arguments);
+	}
 	return OPTIONS_GO;
 }
 

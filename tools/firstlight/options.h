@@ -14,7 +14,7 @@ enum option_type {
 	OPTION_FLAG,   /* bool */
 	OPTION_TEXT,   /* const char *; not empty */
 	OPTION_NUMBER, /* uint64_t, at least 1 */
-	OPTION_LIST,   /* struct option_list: may be given several times */
+	OPTION_LIST,   /* struct option_list: texts; may be given several times */
 };
 
 #define OPTION_LIST_MAX 64

@@ -155,6 +155,14 @@ void out_hint(const char *fmt, ...)
 	va_end(ap);
 }
 
+/* Go's words for it, which containerd has, begin with a small letter. */
+void out_hint_room(const char *cause)
+{
+	if (strcasestr(cause, strerror(ENOSPC)) || strcasestr(cause, strerror(EDQUOT)))
+		out_hint("make room on that disk, and try again; firstlight gc deletes what is not "
+			 "needed");
+}
+
 int out_done(const char *command)
 {
 	int error = fflush(stdout) != 0 ? errno : 0;
@@ -229,25 +237,24 @@ const char *out_time(int64_t seconds, char buf[OUT_NUMBER_MAX])
 	return buf;
 }
 
-static unsigned measure(unsigned short seen, const char *variable, unsigned unknown)
+unsigned out_width_of(int fd)
 {
-	const char *s = getenv(variable);
-	uint64_t v = seen;
+	const char *s = getenv("COLUMNS");
+	struct winsize w = {0};
+	uint64_t v = 0;
 
-	if (v == 0 && (!s || str_u64(str_of(s), &v) < 0))
-		v = 0;
-	if (v == 0)
-		return unknown;
-	return v < WIDTH_MIN ? WIDTH_MIN : v > WIDTH_MAX ? WIDTH_MAX : (unsigned)v;
+	if (ioctl(fd, TIOCGWINSZ, &w) == 0)
+		v = w.ws_col;
+	if (v == 0 && (!s || str_u64(str_of(s), &v) < 0 || v == 0))
+		v = WIDTH_UNKNOWN;
+	return v > WIDTH_MAX ? WIDTH_MAX : (unsigned)v;
 }
 
 unsigned out_width(void)
 {
-	struct winsize w = {0};
+	unsigned w = out_width_of(STDOUT_FILENO);
 
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0)
-		w.ws_col = 0;
-	return measure(w.ws_col, "COLUMNS", WIDTH_UNKNOWN);
+	return w < WIDTH_MIN ? WIDTH_MIN : w;
 }
 
 unsigned out_height(void)
@@ -257,4 +264,11 @@ unsigned out_height(void)
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_row == 0)
 		return HEIGHT_UNKNOWN;
 	return w.ws_row;
+}
+
+bool out_terminal(int fd)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(fd) && term && term[0] && strcmp(term, "dumb") != 0;
 }

@@ -23,6 +23,9 @@ int out_misuse(const char *command, const char *fmt, ...) printf_like(2, 3);
 /* "hint: …", behind a failure. */
 void out_hint(const char *fmt, ...) printf_like(1, 2);
 
+/* The hint behind a failure whose cause is a full disk; nothing behind others. */
+void out_hint_room(const char *cause);
+
 /* Before a command returns 0: what is still to be written is; 1 and a line if it cannot be. */
 int out_done(const char *command);
 
@@ -50,10 +53,15 @@ const char *out_percent(uint64_t part, uint64_t whole, char buf[OUT_NUMBER_MAX])
 /* UTC, RFC 3339, of seconds since 1970; "-" for one that has no such form. */
 const char *out_time(int64_t seconds, char buf[OUT_NUMBER_MAX]);
 
-/* Columns of the terminal, or $COLUMNS; 80 where both are unknown. */
+/* Columns of a terminal, or $COLUMNS; 80 where both are unknown. */
+unsigned out_width_of(int fd);
+/* The same of stdout, for tables: not less than they can use. */
 unsigned out_width(void);
-/* The same for lines; 24. */
+/* Lines of stdout's terminal; 24. */
 unsigned out_height(void);
+
+/* Is fd a terminal whose cursor can be moved? Not one that $TERM calls dumb, or does not name. */
+bool out_terminal(int fd);
 
 /* --- tables ------------------------------------------------------------------------------------
  */
@@ -93,6 +101,7 @@ void out_fact(struct out_table *t, const char *name, const char *fmt, ...) print
 struct out_json {
 	unsigned depth;
 	bool more[OUT_JSON_DEPTH + 1]; /* something stands before */
+	char ends[OUT_JSON_DEPTH + 1]; /* the brackets that are missing */
 };
 
 #define OUT_JSON_INIT ((struct out_json){0})
@@ -100,6 +109,8 @@ struct out_json {
 /* To stdout. name is NULL in a list and at the top; there a document ends with a new line. */
 void out_json_open(struct out_json *j, const char *name, char bracket); /* '{' or '[' */
 void out_json_close(struct out_json *j, char bracket);                  /* '}' or ']' */
+/* Closes all that is open, so that a document which ends early can be read. */
+void out_json_end(struct out_json *j);
 /* s may be NULL: null. What is not UTF-8 becomes U+FFFD. */
 void out_json_text(struct out_json *j, const char *name, const char *s);
 void out_json_uint(struct out_json *j, const char *name, uint64_t v);

@@ -51,6 +51,7 @@ void out_json_open(struct out_json *j, const char *name, char bracket)
 	putchar(bracket);
 	require(j->depth < OUT_JSON_DEPTH);
 	j->more[++j->depth] = false;
+	j->ends[j->depth] = bracket == '{' ? '}' : ']';
 }
 
 void out_json_close(struct out_json *j, char bracket)
@@ -59,6 +60,12 @@ void out_json_close(struct out_json *j, char bracket)
 	require(j->depth > 0);
 	if (--j->depth == 0)
 		putchar('\n');
+}
+
+void out_json_end(struct out_json *j)
+{
+	while (j->depth > 0)
+		out_json_close(j, j->ends[j->depth]);
 }
 
 void out_json_text(struct out_json *j, const char *name, const char *s)

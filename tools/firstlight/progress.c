@@ -14,6 +14,7 @@
 
 #define BAR_MIN    10
 #define BAR_MAX    30
+#define FACTS_ROOM 50   /* columns of "1023 MiB of 1023 MiB  1023 KiB/s  59 m 59 s left" */
 #define WINDOW_MS  3000 /* of the rate */
 #define CLEAR_LINE "\r\033[K"
 #define RATE_STEPS 32
@@ -39,7 +40,7 @@ static uint64_t now_ms(void)
 
 static bool terminal(void)
 {
-	return !bar.quiet && isatty(STDERR_FILENO);
+	return !bar.quiet && out_terminal(STDERR_FILENO);
 }
 
 static void point(uint64_t ms)
@@ -86,11 +87,12 @@ const char *progress_bar(char buf[PROGRESS_LINE_MAX], unsigned columns, const ch
 	if (bytes_rate && total > done)
 		snprintf(facts + n, sizeof(facts) - (size_t)n, "  %s left",
 			 out_duration((total - done) * 1000 / bytes_rate, left));
-	used = strlen(what) + strlen(facts) + 8; /* spaces, brackets, "100 %" is a fact too */
-	width = columns > used + BAR_MIN ? columns - used - 1 : 0;
+	/* The bar does not change its length with the facts, unless they leave it no room. */
+	used = strlen(what) + 7; /* blanks, brackets, the last column */
+	width = columns > used + FACTS_ROOM + BAR_MIN ? columns - used - FACTS_ROOM : BAR_MIN;
 	width = width > BAR_MAX ? BAR_MAX : width;
-	if (!total || width < BAR_MIN) {
-		snprintf(buf, PROGRESS_LINE_MAX, "%s  %s", what, facts);
+	if (!total || used + width + strlen(facts) > columns) {
+		snprintf(buf, PROGRESS_LINE_MAX, "%s%s%s", what, n ? "  " : "", facts);
 	} else {
 		size_t full = (size_t)((done > total ? total : done) * 1.0 / (double)total *
 				       (double)width);
@@ -116,7 +118,8 @@ static void draw(bool always)
 	if (!always && bar.shown && ms - bar.drawn_ms < 1000 / PROGRESS_HZ)
 		return;
 	fprintf(stderr, CLEAR_LINE "%s",
-		progress_bar(line, out_width(), bar.what, bar.done, bar.total, rate(ms)));
+		progress_bar(line, out_width_of(STDERR_FILENO), bar.what, bar.done, bar.total,
+			     rate(ms)));
 	fflush(stderr);
 	bar.shown = true;
 	bar.drawn_ms = ms;

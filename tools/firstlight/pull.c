@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight pull: the daemon pulls, this shows how it goes. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <termios.h>
@@ -40,19 +41,40 @@ static int read_line(struct pulling *p)
 	return n ? 0 : -EINVAL;
 }
 
+static struct termios echoing; /* the terminal's mode while ask_secret() runs */
+
+static void on_signal(int n)
+{
+	ssize_t ignored;
+
+	tcsetattr(STDIN_FILENO, TCSAFLUSH, &echoing);
+	ignored = write(STDERR_FILENO, "\n", 1);
+	(void)ignored;
+	_exit(128 + n);
+}
+
+/* Whatever ends it, the terminal echoes again afterwards. */
 static int ask_secret(struct pulling *p)
 {
-	struct termios old, quiet;
+	static const int signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+	struct sigaction action = {.sa_handler = on_signal}, old[array_size(signals)];
+	auto_free char *user = out_word(p->req.user, false);
+	struct termios quiet;
 	int r;
 
-	if (tcgetattr(STDIN_FILENO, &old) < 0)
-		return -EINVAL;
-	quiet = old;
+	if (tcgetattr(STDIN_FILENO, &echoing) < 0)
+		return -ENOTTY;
+	for (size_t i = 0; i < array_size(signals); i++)
+		sigaction(signals[i], &action, &old[i]);
+	quiet = echoing;
 	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	fprintf(stderr, "Password of %s: ", p->req.user);
+	quiet.c_cc[VSUSP] = _POSIX_VDISABLE;
 	tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+	fprintf(stderr, "Password of %s: ", user);
 	r = read_line(p);
-	tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
+	tcsetattr(STDIN_FILENO, TCSAFLUSH, &echoing);
+	for (size_t i = 0; i < array_size(signals); i++)
+		sigaction(signals[i], &old[i], NULL);
 	fputc('\n', stderr);
 	return r;
 }
@@ -65,6 +87,10 @@ static int credentials(struct pulling *p)
 
 	if (p->stdin_secret && (!p->req.user[0] || colon))
 		return out_misuse("pull", "--password-stdin goes with --user USER");
+	if (colon == p->req.user)
+		return out_misuse("pull", "--user has no name");
+	if (colon && !colon[1])
+		return out_misuse("pull", "--user has no secret behind the colon");
 	if (colon) {
 		*colon = 0;
 		p->req.secret = colon + 1;
@@ -74,7 +100,12 @@ static int credentials(struct pulling *p)
 		return 0;
 	r = p->stdin_secret ? read_line(p) : ask_secret(p);
 	p->req.secret = p->secret;
-	return r < 0 ? out_fail("pull", "no password could be read") : 0;
+	if (r == 0)
+		return 0;
+	r = out_fail("pull", r == -ENOTTY ? "no terminal to ask for the password on"
+					  : "no password could be read");
+	out_hint("--password-stdin takes a line of standard input");
+	return r;
 }
 
 /* --- what it says ----------------------------------------------------------------------------- */

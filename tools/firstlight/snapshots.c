@@ -34,16 +34,25 @@ static void add_row(struct listing *l, const Fl__Info *i)
 	out_cell(l->table, i->parent[0] ? i->parent : "-");
 }
 
+/* The list begins with its first member: a failure before that prints nothing. */
+static void begin(struct listing *l)
+{
+	if (l->out.depth == 0)
+		out_json_open(&l->out, NULL, '[');
+}
+
 static int on_message(void *arg, void *msg)
 {
 	const Fl__ListResponse *resp = msg;
 	struct listing *l = arg;
 
 	for (size_t i = 0; i < resp->n_info; i++) {
-		if (l->json)
+		if (l->json) {
+			begin(l);
 			kind_json_info(&l->out, NULL, resp->info[i]);
-		else
+		} else {
 			add_row(l, resp->info[i]);
+		}
 	}
 	return 0;
 }
@@ -56,18 +65,19 @@ static may_suspend int ask(struct client *c, void *arg)
 
 	req.filters = l->filters;
 	req.n_filters = l->n;
-	if (l->json)
-		out_json_open(&l->out, NULL, '[');
-	else
+	if (!l->json)
 		l->table = out_table_new(columns, array_size(columns), !l->no_trunc);
 	r = client_stream(c, SNAPSHOTS_METHOD("List"), &req, &fl__list_response__descriptor,
 			  CLIENT_TIMEOUT_MS, on_message, l);
-	if (l->json && r == 0)
-		out_json_close(&l->out, ']');
-	else if (!l->json && r == 0)
+	if (l->json) {
+		if (r == 0)
+			begin(l);
+		out_json_end(&l->out);
+	} else if (r == 0) {
 		out_table_end(l->table);
-	else if (!l->json)
+	} else {
 		out_table_drop(l->table);
+	}
 	return r;
 }
 

@@ -51,6 +51,7 @@ static void screen_on(struct top *t)
 	}
 	raw = t->old;
 	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	raw.c_cc[VSUSP] = raw.c_cc[VQUIT] = _POSIX_VDISABLE; /* would leave the screen so */
 	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	fputs(SCREEN_ON, stdout);
 }
@@ -211,6 +212,6 @@ int cmd_top(int argc, char **argv)
 		return r;
 	if (t.seconds > 3600)
 		return out_misuse("top", "--interval is 3600 at most");
-	t.screen = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !t.json;
+	t.screen = isatty(STDIN_FILENO) && out_terminal(STDOUT_FILENO) && !t.json;
 	return client_run("top", address, run, &t);
 }

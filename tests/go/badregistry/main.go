@@ -5,8 +5,9 @@
 //
 //	badregistry UPSTREAM-HOST:PORT
 //
-// It prints the address where it listens. /_control?mode=MODE&every=N&at=OFFSET&blob=DIGEST&rate=BYTES
+// It prints the address where it listens. /_control?mode=MODE&every=N&at=OFFSET&blob=DIGEST&rate=BYTES&login=USER:SECRET
 // sets what happens from now on, and answers how often it has happened since the call before.
+// With a login, who does not say it is answered 401.
 // Every Nth request for a blob is hit; the others are answered as they should be, and so is what
 // containerd's own client asks for.
 //
@@ -42,6 +43,7 @@ const piece = 16 << 10
 
 type faults struct {
 	mode, blob string
+	login      string
 	every      int
 	at         int64
 	rate       int64
@@ -76,6 +78,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f, mode := p.fate(r)
+	if user, secret, _ := r.BasicAuth(); f.login != "" && user+":"+secret != f.login {
+		w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+		http.Error(w, "who asks?", http.StatusUnauthorized)
+		return
+	}
 	switch mode {
 	case "dead":
 		reset(w)
@@ -95,7 +102,7 @@ func (p *proxy) control(w http.ResponseWriter, r *http.Request) {
 	defer p.mu.Unlock()
 	fmt.Fprintf(w, "%d %d\n", p.hit, p.asked)
 	p.hit, p.asked = 0, 0
-	p.faults = faults{mode: q.Get("mode"), blob: q.Get("blob"), every: 1, at: -1}
+	p.faults = faults{mode: q.Get("mode"), blob: q.Get("blob"), login: q.Get("login"), every: 1, at: -1}
 	if n, err := strconv.Atoi(q.Get("every")); err == nil && n > 0 {
 		p.faults.every = n
 	}
