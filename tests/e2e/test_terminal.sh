@@ -14,13 +14,17 @@ export FIRSTLIGHT_ADDRESS=$FIRSTLIGHT_SOCKET
 need jq tmux curl
 [[ -x $BUILD/go/badregistry ]] || fail "$BUILD/go/badregistry is not built"
 
+export TMUX_TMPDIR=$T
+terminals=0
+
 tm() {
-	tmux -L "$NAME" -f /dev/null "$@"
+	tmux -L "t$terminals" -f /dev/null "$@"
 }
 
 # open_terminal [NAME=VALUE...]: a shell at which `firstlight` is ours.
 open_terminal() {
-	tm kill-server 2>/dev/null || true
+	((terminals == 0)) || tm kill-server
+	((++terminals)) # a server that ends still has its socket
 	tm new-session -d -x 80 -y 24 "env PATH=$BUILD:$PATH $* PS1=READY: bash --norc --noprofile -i"
 	wait_until 10 shows '^READY:' || fail "no shell in the terminal"
 }
@@ -55,6 +59,13 @@ signal_it() {
 	local pid
 	pid=$(pgrep -f -- "^firstlight $2") || fail "nothing runs as $2: $(screen)"
 	kill "-$1" "$pid"
+}
+
+# bar_fits COLUMNS: it is whole, and the last column is free.
+bar_fits() {
+	local line
+	line=$(screen | grep '^layers ' | tail -n 1)
+	((${#line} < $1)) && [[ $line =~ ^layers\ \ .*\ of\ .*[BsKMG]i?B?(/s)?(\ left)?.*$ ]]
 }
 
 nothing_pulled() {
@@ -96,11 +107,9 @@ typed "firstlight pull $BAD/t/slow:1; echo status=\$?"
 wait_until 20 shows '^layers  \[[#.]*\]  .* of ' || fail "no bar: $(screen)"
 screen | grep -c '^layers  ' | grep -qx 1 || fail "more than one bar: $(screen)"
 tm resize-window -x 40 -y 24
-wait_until 10 eval 'screen | tail -n 1 | cut -c 40- | grep -q "^\$"' || true
+wait_until 10 bar_fits 40 || fail "no whole bar in 40 columns: $(screen)" # what was drawn before is folded
 for ((i = 0; i < 10; i++)); do
-	line=$(screen | grep '^layers ' | tail -n 1)
-	((${#line} < 40)) || fail "the bar is ${#line} columns wide in 40: $line"
-	[[ $line =~ ^layers\ \ .*\ of\ .*[BsKMG]i?B?(/s)?(\ left)?.*$ ]] || fail "the bar says: $line"
+	bar_fits 40 || bar_fits 40 || fail "the bar in 40 columns says: $(screen)" # once it may be half drawn
 	sleep 0.15
 done
 tm resize-window -x 80 -y 24
