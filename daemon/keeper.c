@@ -383,6 +383,10 @@ static void worker_ended(struct keeper *k, int status)
 	k->pid = 0;
 	if (k->stopping) {
 		k->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+		if (k->exit_code)
+			log_error("worker ended while stopping %s=%d",
+				  WIFSIGNALED(status) ? "signal" : "exit",
+				  WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 		return;
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_REFUSED) {

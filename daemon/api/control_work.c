@@ -77,6 +77,8 @@ may_suspend static bool repair(struct request *q, const struct digest *key, stru
 	if (r < 0)
 		return false;
 	r = fetch_need(q->svc->fetcher, obj, 0, obj->size, err);
+	if (r == 0 && !fetch_present(q->svc->fetcher, obj, 0, obj->size))
+		r = err_set(err, -ENOSPC, "the disk does not take it: reads get it from memory");
 	object_unref(objects, obj);
 	return r == 0;
 }

@@ -236,6 +236,8 @@
 #define FETCH_TRIES_MAX         64       /* of one chunk, then the read fails */
 #define FETCH_WHOLE_MAX         MiB(4)   /* contents that are decoded into memory */
 #define FETCH_JOB_BYTES         MiB(1)   /* output of small streams that one job decodes */
+#define FETCH_MEMORY_MAX        MiB(128) /* contents that the disk does not take */
+#define FETCH_MEMORY_IDLE_MS    60000    /* then they go */
 #define FETCH_ADOPT_MS          1000     /* for an open object to see that it was written whole */
 #define FETCH_DECODERS          4        /* jobs of one request at once */
 #define FETCH_CACHED_OBJECTS    256      /* whose chunk lists are kept */
@@ -285,6 +287,7 @@
 #define FILL_REQUEST_BYTES KiB(16)
 #define FILL_BURST         64     /* requests taken in a row */
 #define FILL_READ_MAX      MiB(1) /* one READ */
+#define FILL_READ_TRIES    8      /* where contents are in memory only, and go too soon */
 #define FILL_READAHEAD_MAX MiB(1)
 #define FILL_BACKGROUND    128 /* READs of the kernel's readahead at once */
 #define FILL_BUFFERS_MAX   32  /* of FILL_READ_MAX; a READ has one when its bytes are on disk */

@@ -6,7 +6,6 @@
 #include <sys/uio.h>
 
 #include "base/limits.h"
-#include "loop/io.h"
 
 #include "base/banned.h"
 
@@ -121,38 +120,32 @@ may_suspend static int need(struct fill_reader *r, struct object *obj, uint64_t 
 	return res;
 }
 
-may_suspend static int read_all(const struct object *obj, uint64_t off, char *buf, size_t len)
+may_suspend static int try_read(struct fill_reader *r, struct object *obj, uint64_t off, size_t len,
+				void **ret_buf)
 {
-	ssize_t n;
+	void *buf = NULL;
+	int res = need(r, obj, off, len);
 
-	for (size_t done = 0; done < len; done += (size_t)n) {
-		n = io_read(obj->fd, buf + done, len - done, off + done, 0);
-		if (n == -EINTR || n == -EAGAIN)
-			n = 0;
-		else if (n <= 0)
-			return n < 0 ? (int)n : -EIO; /* shorter than its content */
-	}
-	return 0;
+	if (res == 0)
+		res = buffer_get(r, &buf);
+	if (res < 0)
+		return res;
+	res = fetch_copy(r->fetcher, obj, off, buf, len);
+	if (res < 0)
+		fill_buffer_put(r, buf);
+	else
+		*ret_buf = buf;
+	return res;
 }
 
 may_suspend int fill_read(struct fill_reader *r, struct object *obj, uint64_t off, size_t len,
 			  void **ret_buf)
 {
-	void *buf;
-	int res;
+	int res = -EAGAIN;
 
 	fetch_follow(r->fetcher, obj, off);
-	res = need(r, obj, off, len);
-	if (res < 0)
-		return res;
-	res = buffer_get(r, &buf);
-	if (res < 0)
-		return res;
-	res = read_all(obj, off, buf, len);
-	if (res < 0) {
-		fill_buffer_put(r, buf);
-		return res;
-	}
-	*ret_buf = buf;
-	return 0;
+	/* What was in memory only may have gone while it waited for a buffer. */
+	for (unsigned n = 0; n < FILL_READ_TRIES && res == -EAGAIN; n++)
+		res = try_read(r, obj, off, len, ret_buf);
+	return res == -EAGAIN ? -EIO : res;
 }

@@ -133,7 +133,7 @@ struct recent *recent_slot(struct fetcher *f, const struct digest *key)
 void flight_end(struct fetcher *f, struct flight *fl, int result, struct err *err)
 {
 	flight_leave(fl);
-	if (result == 0 && fl->chunks_n == 1)
+	if (result == 0 && fl->chunks_n == 1 && !fl->unwritten)
 		*recent_slot(f, &fl->name.key) = (struct recent){fl->name.key, ++f->turn};
 	map_del(&f->flights, &fl->node);
 	fl->ended = true;
@@ -379,7 +379,8 @@ static int need_collect(struct need *nd, uint64_t *ret_pos)
 		nd->layer = found.layer;
 		nd->chunk = found.chunk;
 		readahead_touch(fetch_ahead(nd->f, found.layer), found.c->blob_off);
-		if (!chunk_here(nd->obj, found.chunk)) {
+		if (!chunk_here(nd->obj, found.chunk) &&
+		    !memory_get(nd->f, &nd->obj->key, found.chunk)) {
 			if (late_lately(nd, found.chunk))
 				return err_set(nd->err, -EIO, "not here a moment ago");
 			r = want_chunk(nd->f, nd->obj, found.chunk, nd->exact, &nd->flights[nd->n],
@@ -547,7 +548,9 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 {
 	struct fetcher *f = calloc(1, sizeof(*f));
 
-	if (!f || map_init(&f->flights) < 0) {
+	if (!f || map_init(&f->flights) < 0 || map_init(&f->kept) < 0) {
+		if (f)
+			map_fini(&f->flights);
 		free(f);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -560,6 +563,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	list_init(&f->wanted);
 	list_init(&f->paused);
 	list_init(&f->fills);
+	list_init(&f->kept_order);
 	list_init(&f->room[0]);
 	list_init(&f->room[1]);
 	waitq_init(&f->quiet);
@@ -567,6 +571,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	list_init(&f->dispatch.link);
 	f->dispatch.fn = transfers_dispatch;
 	f->unpause.fn = unpause;
+	f->kept_timer.fn = memory_forget_old;
 	*ret = f;
 	return 0;
 }
@@ -584,6 +589,7 @@ may_suspend void fetcher_free(struct fetcher *f)
 	timer_stop(f->loop, &f->unpause);
 	require(f->flights.count == 0 && f->buffered == 0);
 	map_fini(&f->flights);
+	memory_fini(f);
 	chunks_forget(f);
 	free(f);
 }

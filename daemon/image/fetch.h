@@ -20,7 +20,8 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 may_suspend void fetcher_free(struct fetcher *f);
 
 /*
- * Until the bytes [off, off + len) of obj are here; the caller holds a reference. 0; -ECANCELED;
+ * Until the bytes [off, off + len) of obj are here; the caller holds a reference. Where the disk
+ * does not take them they are in memory for a while: fetch_copy() reads both. 0; -ECANCELED;
  * -EIO after FETCH_READ_TIMEOUT_MS, at once for a chunk that was waited for in vain up to
  * FETCH_FAILED_MS before, or when no source can give the right bytes: err says why, one log line
  * also image, layer, path and chunk.
@@ -30,7 +31,11 @@ may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, 
 /* The same for bytes that will be read: nothing else comes along with them. */
 may_suspend int fetch_foreseen(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
 			       struct err *err);
-/* Are they here already? Does not suspend. */
+/* Reads them, inside of obj. -EAGAIN: they are not here, or not any more; what the disk fails
+ * with. */
+may_suspend int fetch_copy(struct fetcher *f, struct object *obj, uint64_t off, void *buf,
+			   size_t len);
+/* Are they on the disk already? Does not suspend. */
 bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len);
 
 /* Somebody is about to read there: what such a reader has wanted next until now is asked for. Does
@@ -55,7 +60,8 @@ void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), v
 struct fetch_stats {
 	uint64_t chunks, bytes_blob, bytes_content; /* fetched; from blobs; after decompression */
 	uint64_t bad_chunks, failed_reads;
-	unsigned waiting; /* reads */
+	uint64_t unwritten; /* chunks that the disk did not take */
+	unsigned waiting;   /* reads */
 };
 void fetch_stats(const struct fetcher *f, struct fetch_stats *ret);
 

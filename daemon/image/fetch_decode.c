@@ -9,23 +9,27 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "image/fetch_impl.h"
 
 #include "base/banned.h"
 
-#define JOB_PIECES 64
+#define JOB_PIECES    64
+#define LOG_UNWRITTEN UINT64_MAX /* for fetch_may_log() */
 
 /* What a thread knows of a chunk. */
 struct part {
 	struct flight *fl; /* the loop's */
 	struct index_chunk c;
 	struct digest key, digest; /* of the content */
-	uint8_t *whole;            /* its bytes, when it is written whole; else fd */
+	uint8_t *bytes;            /* when it is written whole, or cannot be written; else fd */
 	int fd;
 	uint32_t have;
 	struct sha256 sha;
-	bool skip;  /* nothing to do: it is here */
-	int result; /* -EBADMSG: wrong bytes; -EAGAIN: not done in this pass */
+	bool whole;    /* is to be written from bytes */
+	int unwritten; /* why it cannot be: it stays in memory; 0 = it can */
+	bool skip;     /* nothing to do: it is here */
+	int result;    /* -EBADMSG: wrong bytes; -EAGAIN: not done in this pass */
 };
 
 /* One stream. */
@@ -63,6 +67,23 @@ static int write_at(int fd, const uint8_t *data, size_t n, uint64_t off)
 	return 0;
 }
 
+/* The disk does not take it, for reason r: what it has taken of it comes back. */
+static int part_unwritten(struct part *p, int r)
+{
+	p->bytes = malloc(p->c.size);
+	if (!p->bytes)
+		return -ENOMEM;
+	for (size_t n = 0; n < p->have;) {
+		ssize_t got = pread(p->fd, p->bytes + n, p->have - n, (off_t)(p->c.file_off + n));
+
+		if (got == 0 || (got < 0 && errno != EINTR))
+			return got < 0 ? -errno : -EIO;
+		n += got > 0 ? (size_t)got : 0;
+	}
+	p->unwritten = r;
+	return 0;
+}
+
 static void part_feed(struct part *p, const uint8_t *data, size_t n, struct err *err)
 {
 	int r = 0;
@@ -70,13 +91,15 @@ static void part_feed(struct part *p, const uint8_t *data, size_t n, struct err 
 	if (p->result != -EAGAIN || p->skip)
 		return;
 	sha256_add(&p->sha, data, n);
-	if (p->whole)
-		memcpy(p->whole + p->have, data, n);
-	else
+	if (!p->bytes)
 		r = write_at(p->fd, data, n, p->c.file_off + p->have);
+	if (r < 0)
+		r = part_unwritten(p, r);
 	if (r < 0)
 		p->result =
 			err_errno(err, r == -EBADMSG || r == -EAGAIN ? -EIO : r, "write a chunk");
+	else if (p->bytes)
+		memcpy(p->bytes + p->have, data, n);
 	p->have += (uint32_t)n;
 }
 
@@ -94,9 +117,7 @@ static void part_close(const struct objects *o, struct part *p, struct err *err)
 	}
 	p->result = 0;
 	if (p->whole)
-		p->result = objects_write_whole(o, &p->key, p->whole, p->c.size, err);
-	if (p->result == -EBADMSG || p->result == -EAGAIN)
-		p->result = -EIO;
+		p->unwritten = objects_write_whole(o, &p->key, p->bytes, p->c.size, err);
 }
 
 struct sink {
@@ -181,7 +202,7 @@ static int decode_run(void *arg)
 
 static void part_end(struct part *p)
 {
-	free(take_ptr(p->whole));
+	free(take_ptr(p->bytes));
 	if (p->fd >= 0)
 		close(take_fd(&p->fd));
 }
@@ -196,6 +217,11 @@ static int part_target(struct part *p, struct err *err)
 		p->result = 0;
 		return 0;
 	}
+	if (fl->obj && fl->obj->no_file) {
+		p->unwritten = -ENOSPC;
+		p->bytes = malloc(fl->c.size);
+		return p->bytes ? 0 : -ENOMEM;
+	}
 	if (fl->obj && fl->obj->fd >= 0) {
 		/* An own descriptor: the object may become complete from elsewhere meanwhile. */
 		p->fd = fcntl(fl->obj->fd, F_DUPFD_CLOEXEC, 0);
@@ -203,8 +229,9 @@ static int part_target(struct part *p, struct err *err)
 	}
 	if (fl->chunks_n > 1 || fl->c.size != fl->content_size || fl->c.size > FETCH_WHOLE_MAX)
 		return p->result = err_set(err, -EIO, "the object has no file");
-	p->whole = malloc(fl->c.size);
-	return p->whole ? 0 : -ENOMEM;
+	p->bytes = malloc(fl->c.size);
+	p->whole = true;
+	return p->bytes ? 0 : -ENOMEM;
 }
 
 static void part_init(struct part *p, struct flight *fl, struct err *err)
@@ -304,6 +331,29 @@ may_suspend static void wrote_whole(struct fetcher *f, struct part *p)
 		r = waitq_wait_ms(&fl->obj->changed, FETCH_ADOPT_MS);
 }
 
+/* A read gets it from memory. The background has no use for that: it tries again when there may be
+ * room. */
+static int part_keep(struct transfer *t, struct part *p, struct err *err)
+{
+	struct fetcher *f = t->f;
+	struct flight_failure why = {.fault = FAULT_NONE, .code = p->unwritten};
+	int r;
+
+	if (t->fill && !p->fl->waiters)
+		return p->unwritten;
+	if (t->fill)
+		fill_failed(t->fill, p->fl->index, &why);
+	r = memory_keep(f, &p->fl->name, take_ptr(p->bytes), p->c.size);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	p->fl->unwritten = true;
+	f->stats.unwritten++;
+	if (fetch_may_log(f, LOG_UNWRITTEN))
+		log_warn("contents cannot be written, reads get them from memory error=\"%s\"",
+			 strerror(-p->unwritten));
+	return 0;
+}
+
 may_suspend static void part_finish(struct transfer *t, struct part *p, struct err *err)
 {
 	struct fetcher *f = t->f;
@@ -316,7 +366,9 @@ may_suspend static void part_finish(struct transfer *t, struct part *p, struct e
 		fl->bad = true;
 		return;
 	}
-	if (r == 0 && p->whole)
+	if (r == 0 && p->unwritten)
+		r = part_keep(t, p, err);
+	else if (r == 0 && p->whole)
 		wrote_whole(f, p);
 	else if (r == 0 && !p->skip)
 		r = objects_put_chunk(f->objects, fl->obj, fl->name.chunk, err);
@@ -324,6 +376,8 @@ may_suspend static void part_finish(struct transfer *t, struct part *p, struct e
 		part_failed(t, fl, r, err);
 		return;
 	}
+	if (!fl->unwritten)
+		memory_drop(f, &fl->name.key, fl->name.chunk);
 	if (!p->skip) {
 		f->stats.chunks++;
 		f->stats.bytes_content += p->c.size;

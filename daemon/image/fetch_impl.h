@@ -77,6 +77,10 @@ struct fetcher {
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
 	struct list room[2]; /* room_waiter.link: demand, background */
+	struct map kept;     /* kept.node: chunks that are in memory only */
+	struct list kept_order;
+	size_t kept_bytes;
+	struct timer kept_timer;
 	struct content *contents[FETCH_CACHED_OBJECTS];
 	struct link_seen link;
 	struct readahead ahead[FETCH_SLOTS];
@@ -112,6 +116,7 @@ struct flight {
 	bool transient; /* a failure of this round may go away */
 	bool along;     /* nobody has asked for it: the place is not by sources of obj */
 	bool exact;     /* it is known what else is needed: no neighbours */
+	bool unwritten; /* has come, into memory */
 	/* Who wants it. */
 	unsigned waiters;
 	struct waitq done;
@@ -289,6 +294,19 @@ may_suspend int transfer_decoder(void *arg);
 /* Until n more may be held; demand first, else first come, first served. -ECANCELED. */
 may_suspend int room_take(struct fetcher *f, size_t n, enum fetch_class class);
 void room_give(struct fetcher *f, size_t n);
+
+/* --- fetch_memory.c: what the disk does not take ------------------------------------------------
+ */
+
+/* bytes: malloc()ed, taken. -ENOMEM. */
+int memory_keep(struct fetcher *f, const struct flight_name *name, uint8_t *bytes,
+		uint32_t size) must_check;
+/* Until the next suspend; NULL. */
+const uint8_t *memory_get(struct fetcher *f, const struct digest *key, uint32_t chunk);
+/* It is on the disk now. */
+void memory_drop(struct fetcher *f, const struct digest *key, uint32_t chunk);
+void memory_forget_old(struct timer *t);
+void memory_fini(struct fetcher *f);
 
 /* --- fetch_follow.c -----------------------------------------------------------------------------
  */

@@ -21,7 +21,6 @@
 #include "base/log.h"
 #include "image/command.h"
 #include "image/elf.h"
-#include "loop/io.h"
 #include "loop/loop.h"
 #include "loop/scope.h"
 #include "loop/work.h"
@@ -223,16 +222,7 @@ may_suspend static int file_read(void *arg, uint64_t off, void *buf, size_t n)
 	if (off > fi->size || n > fi->size - off)
 		return -ENOEXEC;
 	r = fetch_foreseen(p->fetcher, fi->obj, off, n, NULL);
-	if (r < 0)
-		return r;
-	for (size_t done = 0; done < n;) {
-		ssize_t got = io_read(fi->obj->fd, (char *)buf + done, n - done, off + done, 0);
-
-		if (got <= 0)
-			return got < 0 ? (int)got : -EIO;
-		done += (size_t)got;
-	}
-	return 0;
+	return r < 0 ? r : fetch_copy(p->fetcher, fi->obj, off, buf, n);
 }
 
 /* The directory of fi, where a run path says so; "$ORIGIN" is how nearly all that have one begin.

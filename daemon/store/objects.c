@@ -117,7 +117,7 @@ void object_unref(struct objects *o, struct object *obj)
 	require(e->refs);
 	if (--e->refs)
 		return;
-	if (e->obj.gone || e->load_result < 0) {
+	if (e->obj.gone || e->load_result < 0 || e->obj.no_file) {
 		entry_free(o, e);
 		return;
 	}
@@ -167,6 +167,7 @@ static void entry_complete(struct entry *e)
 {
 	entry_unnamed(e);
 	e->obj.complete = true;
+	e->obj.no_file = false;
 	e->obj.chunks_here = e->obj.chunks_n;
 	free(take_ptr(e->presence));
 	waitq_wake_all(&e->obj.changed);
@@ -360,6 +361,7 @@ static void load_done(struct objects *o, struct entry *e, struct load *l)
 	obj->chunks_here = l->file.here;
 	obj->complete = l->file.complete;
 	obj->fd = l->file.fd;
+	obj->no_file = l->file.no_file;
 	obj->sources = take_ptr(l->sources);
 	obj->sources_n = l->sources_n;
 	e->presence = take_ptr(l->file.presence);
@@ -399,6 +401,25 @@ may_suspend static int load(struct objects *o, struct entry *e, struct err *err)
 	return r;
 }
 
+static int file_again_job(void *arg)
+{
+	struct finish *f = arg;
+
+	return file_again(f->o, &f->c, f->e->obj.fd);
+}
+
+/* There may be room for a file now. Its chunks of zeros are the same in the new one. */
+may_suspend static void file_retry(struct objects *o, struct entry *e)
+{
+	struct finish f = {.o = o, .e = e};
+
+	busy_begin(e);
+	content_of(e, &f.c);
+	if (e->obj.no_file && !e->obj.gone && work_run(o->threads, file_again_job, &f) == 0)
+		e->obj.no_file = false;
+	busy_end(e);
+}
+
 may_suspend int objects_get(struct objects *o, uint64_t number, struct object **ret,
 			    struct err *err)
 {
@@ -418,6 +439,8 @@ may_suspend int objects_get(struct objects *o, uint64_t number, struct object **
 			r = e->load_result;
 		if (r < 0)
 			err_errno(err, r, "object %llu", (unsigned long long)number);
+		else if (e->obj.no_file)
+			file_retry(o, e);
 	}
 	if (r < 0) {
 		object_unref(o, &e->obj);
@@ -501,7 +524,8 @@ static int flush_job(void *arg)
 
 static bool dirty(const struct entry *e)
 {
-	return e->dirty_from < e->dirty_to && e->presence && !e->obj.gone && !e->obj.damaged;
+	return e->dirty_from < e->dirty_to && e->presence && !e->obj.gone && !e->obj.damaged &&
+	       !e->obj.no_file;
 }
 
 /* Not needed for reading: a failure costs a new process a download. */

@@ -83,6 +83,7 @@ struct object {
 	uint32_t chunks_n, chunks_here;
 	bool complete;
 	bool gone; /* has no source any more; the same content may have come back as another one */
+	bool no_file; /* none could be made: fd has zeros, and nothing is to be written there */
 	bool damaged; /* all chunks were right but the whole was not: no read of it succeeds */
 	/* The file, O_RDWR while partial; its size is that of the content or more. The number
 	 * stays, but it is another file once complete: what is open by it is open for reading. */

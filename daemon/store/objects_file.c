@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -183,6 +184,36 @@ static int open_new(struct objects *o, const struct content *c, struct opened *r
 	return 0;
 }
 
+/* There is no room for a new file, but reads go on. */
+static int open_none(const struct content *c, struct opened *ret)
+{
+	int fd = memfd_create("object", MFD_CLOEXEC);
+
+	ret->presence = calloc(1 + presence_size(c->chunks_n), 1);
+	if (fd < 0 || !ret->presence || ftruncate(fd, (off_t)c->size) < 0) {
+		if (fd >= 0)
+			close(fd);
+		free(take_ptr(ret->presence));
+		return -ENOMEM;
+	}
+	ret->fd = fd;
+	ret->no_file = true;
+	return 0;
+}
+
+int file_again(struct objects *o, const struct content *c, int fd)
+{
+	struct opened new = {.fd = -1};
+	int r = open_new(o, c, &new);
+
+	if (r < 0)
+		return r;
+	r = dup3(new.fd, fd, O_CLOEXEC) < 0 ? -errno : 0;
+	close(new.fd);
+	free(new.presence);
+	return r;
+}
+
 int file_open(struct objects *o, const struct content *c, struct opened *ret, struct err *err)
 {
 	char name[DIGEST_HEX_SIZE];
@@ -202,6 +233,8 @@ int file_open(struct objects *o, const struct content *c, struct opened *ret, st
 		r = open_partial(o, c, ret);
 	if (r == -ENOENT)
 		r = open_new(o, c, ret);
+	if (r == -ENOSPC || r == -EDQUOT || r == -EROFS)
+		r = open_none(c, ret);
 	if (r == 0)
 		return 0;
 	digest_hex(&c->key, name);

@@ -142,12 +142,14 @@ int64_t file_disk_bytes(int fd);
 /* Opens or makes the file of a content. */
 struct opened {
 	int fd;
-	bool complete, named;
+	bool complete, named, no_file;
 	uint8_t *presence; /* the caller's then */
 	uint32_t here;
 	int64_t disk_bytes;
 };
 int file_open(struct objects *o, const struct content *c, struct opened *ret, struct err *err);
+/* A new file instead of none (no_file), as the same descriptor. */
+int file_again(struct objects *o, const struct content *c, int fd);
 
 /* The complete file, for reading; its size is right. -ENOENT. */
 int file_open_complete(const struct objects *o, const struct content *c);

@@ -75,11 +75,15 @@ mount_cold() {
 	done
 }
 
-unmount_cold() {
+unmount_cold_views() {
 	local i
 	for ((i = 0; i < READERS; i++)); do
 		view_image "$SNAPSHOTTER" -u "$T/view-$i"
 	done
+}
+
+unmount_cold() {
+	unmount_cold_views
 	ctr image rm --sync "$image" >/dev/null
 }
 

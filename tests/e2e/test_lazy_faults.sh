@@ -12,7 +12,7 @@
 . "$(dirname "$0")/lazy.sh"
 . "$(dirname "$0")/faults.sh"
 
-PHASES=${PHASES:-drop cut 500 429 stall mix again wrong mirror dead}
+PHASES=${PHASES:-drop cut 500 429 stall mix again wrong mirror full inodes dead}
 
 # phase_fault MODE EVERY: all reads are right in the end.
 phase_fault() {
@@ -102,6 +102,62 @@ phase_mirror() {
 	unmount_cold
 }
 
+# on_small_disk INODES: a new root for firstlightd, on a file system of its own.
+on_small_disk() {
+	[[ -z $firstlightd_pid ]] || stop_firstlightd
+	unmount_below "$FIRSTLIGHT_ROOT"
+	truncate -s 200M "$T/disk.img"
+	mkfs.ext4 -q -m 0 -O ^has_journal -N "$1" "$T/disk.img"
+	mkdir -p "$FIRSTLIGHT_ROOT"
+	mount -o loop "$T/disk.img" "$FIRSTLIGHT_ROOT"
+	start_firstlightd
+	wait_until 20 snapshot_made || fail "containerd does not find firstlightd again"
+}
+
+all_here() {
+	(($(grep -c 'layer complete' "$firstlightd_log") == $(jq '.layers | length' "$(layout_blob "$layout" manifest)")))
+}
+
+# no_room_left PHASE: the disk takes no byte, or no file, more.
+no_room_left() {
+	local n
+	mkdir "$FIRSTLIGHT_ROOT/ballast"
+	if [[ $1 == full ]]; then
+		! head -c 1G /dev/zero >"$FIRSTLIGHT_ROOT/ballast/0" 2>/dev/null || fail "the disk does not get full"
+		return
+	fi
+	for ((n = 0; n < 5000; n++)); do
+		: 2>/dev/null >"$FIRSTLIGHT_ROOT/ballast/$n" || return 0
+	done
+	fail "the disk does not get full"
+}
+
+# The disk takes nothing more while most is missing: all is read, out of memory; with room again all is kept.
+phase_no_room() {
+	on_small_disk "$2"
+	faulty "mode=ok&rate=$((RATE / 16))" >/dev/null
+	mount_cold "$BAD/test/sink:1"
+	no_room_left "$1"
+	faulty mode=ok >/dev/null
+	read_views || fail "$1: $(tail -n 3 "$T/complaints")"
+	row "$1" 0
+	no_errors "$1"
+	grep -q 'contents cannot be written, reads get them from memory' "$firstlightd_log" || fail "$1: all could be written"
+	all_here && fail "$1: all is here, they say"
+	rm -r "$FIRSTLIGHT_ROOT/ballast"
+	unmount_cold_views
+	wait_until 90 all_here || fail "$1: with room again it does not come"
+	"$BUILD/firstlight" verify --address "$FIRSTLIGHT_SOCKET" >/dev/null || fail "$1: contents are bad"
+	ctr image rm --sync "$image" >/dev/null
+	stop_firstlightd
+	unmount_below "$FIRSTLIGHT_ROOT"
+	rm "$T/disk.img"
+}
+
+phase_full() { phase_no_room full 20000; }
+
+phase_inodes() { phase_no_room inodes 2000; }
+
 # A registry that is dead: who waits can be killed, and who waits long enough gets EIO. That takes a
 # minute: with a firstlightd and an image of its own (the labels of a config that both had would keep the
 # others' snapshots), beside the other phases.
@@ -177,7 +233,7 @@ for phase in $PHASES; do
 	*) "phase_$phase" ;;
 	esac
 done
-stop_firstlightd
+[[ -z $firstlightd_pid ]] || stop_firstlightd
 kill "$bad_pid"
 cat "$T/table"
 say "ok"

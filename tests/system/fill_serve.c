@@ -208,6 +208,17 @@ int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len
 	return r;
 }
 
+int fetch_copy(struct fetcher *f, struct object *obj, uint64_t off, void *buf, size_t len)
+{
+	ssize_t n;
+
+	(void)f;
+	if (!present(obj, off, len))
+		return -EAGAIN;
+	n = io_read(obj->fd, buf, len, off, 0);
+	return n < 0 ? (int)n : n == (ssize_t)len ? 0 : -EIO;
+}
+
 /* --- the worker ------------------------------------------------------------------------------- */
 
 static int worker_main(void *arg)

@@ -12,10 +12,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/log.h"
 #include "image/fetch_impl.h"
+#include "loop/io.h"
 
 #define LAYERS_MAX   3
 #define CONTENTS_MAX 80
@@ -28,6 +31,7 @@ enum faults {
 	FAULTS_LIAR,   /* one host of several gives wrong bytes */
 	FAULTS_ERRORS, /* requests fail now and then, at any byte */
 	FAULTS_DOWN,   /* nothing works for a while */
+	FAULTS_FULL,   /* the disk takes nothing for a while */
 	FAULTS_BROKEN, /* some chunks are wrong everywhere */
 	FAULTS_KINDS
 };
@@ -159,6 +163,31 @@ int work_run(struct work *threads, int (*fn)(void *arg), void *arg)
 	(void)threads;
 	nap_us(20 + below(300));
 	return fn(arg);
+}
+
+/* --- the disk --------------------------------------------------------------------------------- */
+
+static bool disk_full(void)
+{
+	return w->faults == FAULTS_FULL && now_ms() >= w->down_from_ms && now_ms() < w->down_to_ms;
+}
+
+/* Instead of libc's. */
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t off)
+{
+	if (disk_full())
+		n = n > 1 && chance(500) ? 1 + below(n - 1) : 0; /* the last room, or none */
+	if (n)
+		return syscall(SYS_pwrite64, fd, buf, n, off);
+	errno = ENOSPC;
+	return -1;
+}
+
+ssize_t io_read(int fd, void *buf, size_t len, uint64_t off, unsigned timeout_ms)
+{
+	(void)timeout_ms;
+	nap_us(below(100));
+	return pread(fd, buf, 1 + below(len), (off_t)off);
 }
 
 /* --- codec: a magic byte, then every byte the other way --------------------------------------- */
@@ -335,8 +364,10 @@ int objects_write_whole(const struct objects *o, const struct digest *key, const
 {
 	struct fake_content *c = content_by_key(key);
 
-	(void)o, (void)err;
+	(void)o;
 	check(c && c->size == size && memcmp(data, c->bytes, size) == 0);
+	if (disk_full())
+		return err_set(err, -ENOSPC, "no room");
 	c->written = true;
 	c->puts[0]++;
 	return 0;

@@ -34,22 +34,39 @@ static void check_read(struct fake_content *c, uint64_t off, uint64_t len, int r
 		       uint64_t ms)
 {
 	if (r == 0) {
-		check(fetch_present(w->f, &c->obj, off, len));
+		check(fetch_present(w->f, &c->obj, off, len) || w->faults == FAULTS_FULL);
 		for (uint32_t i = 0; i < c->chunks_n; i++)
 			check(c->obj.complete || c->here[i] || c->at[i] >= off + len ||
-			      c->at[i + 1] <= off);
+			      c->at[i + 1] <= off || memory_get(w->f, &c->obj.key, i));
 		return;
 	}
 	if (r == -ECANCELED)
 		return;
 	check(r == -EIO && err->text[0]);
 	check(ms <= FETCH_READ_TIMEOUT_MS + 5000);
-	if (w->faults == FAULTS_NONE || w->faults == FAULTS_LIAR)
+	if (w->faults == FAULTS_NONE || w->faults == FAULTS_LIAR || w->faults == FAULTS_FULL)
 		fail_msg("seed %llu: %s", (unsigned long long)w->seed, err->text);
 	if (w->faults == FAULTS_BROKEN)
 		check(c->broken);
 	if (w->faults == FAULTS_DOWN)
 		check(w->down_to_ms - w->down_from_ms > FETCH_READ_TIMEOUT_MS / 2);
+}
+
+/* The bytes are the right ones, wherever they are. */
+static void check_bytes(struct fake_content *c, uint64_t off, uint64_t len)
+{
+	uint8_t *got;
+	int r;
+
+	if (off >= c->size || c->broken || c->written)
+		return; /* a content that was written whole has no file here */
+	len = len < c->size - off ? len : c->size - off;
+	got = malloc(len);
+	check(got);
+	r = fetch_copy(w->f, &c->obj, off, got, len);
+	check(r == 0 || (r == -ECANCELED && task_cancelled()));
+	check(r < 0 || memcmp(got, c->bytes + off, len) == 0);
+	free(got);
 }
 
 static int reader(void *arg)
@@ -82,6 +99,8 @@ static int reader(void *arg)
 		check_read(c, pos, len, r, &err, now_ms() - began);
 		if (w->faults == FAULTS_NONE && r == 0)
 			check(now_ms() - began <= patience_ms(len));
+		if (r == 0)
+			check_bytes(c, pos, len);
 		object_unref(NULL, obj);
 		check(r != -ECANCELED || task_cancelled());
 		pos += len;
@@ -127,6 +146,8 @@ static void check_once(void)
 			check(w->contents[i]->zeros[k] || w->contents[i]->puts[k] <= 1);
 	}
 }
+
+static uint64_t unwritten; /* of all worlds */
 
 static int simulate(void *arg)
 {
@@ -179,6 +200,7 @@ static int simulate(void *arg)
 	check(now_ms() - began < 50);
 	check_once();
 	check(w->buffered_max <= FETCH_BUFFERED_MAX);
+	unwritten += st.unwritten;
 	check(st.bytes_blob > 0 || w->requests[FETCH_DEMAND] == 0 || w->faults != FAULTS_NONE);
 	return 0;
 }
@@ -206,6 +228,7 @@ static void test_seeds(void **state)
 	}
 	for (uint64_t seed = 1; seed <= SEEDS; seed++)
 		run_seed(seed, simulate);
+	assert_true(unwritten > 0);
 }
 
 /* --- contents that are read here and there
@@ -399,7 +422,7 @@ static int dead_main(void *arg)
 static void test_dead_registry(void **state)
 {
 	(void)state;
-	run_seed(8, dead_main);
+	run_seed(33, dead_main);
 }
 
 /* --- the bound of compressed bytes
@@ -466,12 +489,50 @@ static void test_room(void **state)
 	loop_free(loop);
 }
 
+/* --- what the disk does not take
+ * ---------------------------------------------------------------- */
+
+static int memory_main(void *arg)
+{
+	const uint32_t size = FETCH_MEMORY_MAX / 4;
+	struct flight_name name = {.chunk = 0};
+
+	(void)arg;
+	for (; name.chunk < 5; name.chunk++) {
+		uint8_t *bytes = malloc(size);
+
+		assert_non_null(bytes);
+		bytes[0] = (uint8_t)name.chunk;
+		assert_int_equal(memory_keep(w->f, &name, bytes, size), 0);
+		assert_true(w->f->kept_bytes <= FETCH_MEMORY_MAX);
+		if (name.chunk >= 3) /* used: not the oldest */
+			assert_non_null(memory_get(w->f, &name.key, 1));
+	}
+	assert_null(memory_get(w->f, &name.key, 0));
+	assert_int_equal(memory_get(w->f, &name.key, 4)[0], 4);
+	assert_int_equal(memory_keep(w->f, &name, malloc(1), FETCH_MEMORY_MAX + 1), -ENOMEM);
+	memory_drop(w->f, &name.key, 4);
+	assert_null(memory_get(w->f, &name.key, 4));
+	task_sleep_ms(FETCH_MEMORY_IDLE_MS / 2);
+	assert_non_null(memory_get(w->f, &name.key, 1));
+	task_sleep_ms(FETCH_MEMORY_IDLE_MS / 2 + 10);
+	assert_int_equal(w->f->kept.count, 1);
+	assert_int_equal(w->f->kept_bytes, size);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void test_memory(void **state)
+{
+	(void)state;
+	run_seed(1, memory_main);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_room),
-		cmocka_unit_test(test_dead_registry),
-		cmocka_unit_test(test_follow),
+		cmocka_unit_test(test_room),          cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_dead_registry), cmocka_unit_test(test_follow),
 		cmocka_unit_test(test_seeds),
 	};
 
