@@ -260,7 +260,7 @@
 #define RESOLVE_IMAGES_MAX 64      /* images whose layers are being looked for */
 #define RESOLVE_LAYERS_MAX 512     /* of one image */
 #define RESOLVE_KEEP_MS    60000   /* what was found and nobody asked for */
-#define RESOLVE_TAIL_MIN   KiB(64) /* first guess of how much of a blob's end holds the table */
+#define RESOLVE_TAIL_MIN   KiB(40) /* of a blob's end: two trips of a new connection */
 #define RESOLVE_TAIL_MAX   KiB(1024)
 #define RESOLVE_TAIL_SHARE 64      /* or that part of the blob */
 #define RESOLVE_TABLES_MAX MiB(64) /* compressed tables in memory; or one that is larger */
