@@ -8,8 +8,8 @@
 # client's and runc's programs are read again first); the registry keeps its blobs in memory.
 #
 #   scratch  the image before its update (v1), with nothing here
-#   update   the image after it (v2), in the same daemons: all that wants to come of v1 has come, its
-#            container has ended, the page cache is dropped again
+#   update   the image after it (v2), in the same daemons: all that wants to come of v1 has come (for that the
+#            link has neither delay nor limit), its container has ended, the page cache is dropped again
 #
 # Modes are the lines of the table below: a snapshotter and a format of tests/e2e/lazy.sh.
 #   overlayfs   the image as it was built, unpacked by containerd; the client fetches three layers at a
@@ -17,7 +17,7 @@
 #   stargz      eStargz by "ctr-remote image convert", not optimized for the command
 #   stargz-opt  by "ctr-remote image optimize", which has run the same command
 #   firstlight, firstlight-opt: the same two images
-#   curl        the floor: the same layers as overlayfs (an update: those that v1 has not), to nowhere
+#   curl        the floor, in the first round only: the same layers as overlayfs (an update: those that v1 has not), to nowhere
 #   curl-opt    the first bytes of each layer, as far as its optimized image wants them fetched first
 #   erofs       containerd 2.1's EROFS snapshotter; only with BENCH_CONTAINERD, a directory with its programs
 #
@@ -46,7 +46,7 @@ declare -A MODE=(
 readonly SAMPLE_SECONDS=240 QUIET_SECONDS=60
 
 runs=3 minutes=60 images=$ALL_IMAGES links="50:100"
-modes="overlayfs stargz stargz-opt firstlight firstlight-opt curl curl-opt"
+modes="overlayfs stargz stargz-opt firstlight curl curl-opt"
 while (($# > 0)); do
 	case $1 in
 	--runs) runs=$2; shift ;;
@@ -129,12 +129,14 @@ start_both() {
 	fi
 	begin_client "$(snapshotter_of "$mode")" "$ADDRESS"
 	start_image scratch v1
+	kill -USR1 "$link_pid"
 	link_quiet $QUIET_SECONDS
+	kill -USR2 "$link_pid"
 	cold_caches
 	start_image update v2
 }
 
-# wanted VERSION [BUT]: layers of the mode's image: URL and range, as options of curl in a file.
+# wanted VERSION FORMAT: the image's layers that are wanted: URL and how many bytes.
 wanted() {
 	local kind=$image layout name=$1-$2
 	[[ $1 == v2 ]] || kind+=-v1
@@ -152,8 +154,10 @@ fetch_floor() {
 	local format start before requests
 	format=$(format_of "$mode")
 	wanted "$2" "$format" >"$T/wanted"
-	[[ $1 == scratch ]] || { wanted v1 "$format" | cut -d ' ' -f 1 >"$T/had"; grep -vFf "$T/had" "$T/wanted" >"$T/new" || true
-		mv "$T/new" "$T/wanted"; }
+	if [[ $1 == update ]]; then
+		wanted v1 "$format" | awk 'NR == FNR { had[$1] = 1; next } !($1 in had)' - "$T/wanted" >"$T/new"
+		mv "$T/new" "$T/wanted"
+	fi
 	requests=$(wc -l <"$T/wanted")
 	before=$(link_bytes)
 	start=$(now_ms)
@@ -169,24 +173,29 @@ floor_both() {
 }
 
 one_image() {
-	local mode what=start_both
+	local mode what
 	for mode in $modes; do
-		[[ $(snapshotter_of "$mode") != curl ]] || what=floor_both
+		what=start_both
+		if [[ $(snapshotter_of "$mode") == curl ]]; then
+			((run == 1)) || continue
+			what=floor_both
+		fi
 		((SECONDS < deadline)) || { late=1; return; }
 		sample cold "$(facts both)" $SAMPLE_SECONDS $what
-		what=start_both
 	done
 }
 
 one_link() {
-	local link=${1%%=*} only="" image run
+	local link=${1%%=*} only="" image format run
 	[[ $1 != *=* ]] || only=${1#*=}
 	start_link "$link"
 	say "link $link: $LINK"
 	start_memory_registry "$ADDRESS"
 	for image in ${only:+${only//,/ }} $([[ -n $only ]] || echo "$images"); do
-		# shellcheck disable=SC2046 # a list of words
-		push_pair "$image" $(formats)
+		for format in $(formats); do
+			push_version "$image" v1 "$format"
+			push_version "$image" v2 "$format"
+		done
 	done
 	for ((run = 1; run <= runs; run++)); do
 		say "link $link, run $run of $runs"

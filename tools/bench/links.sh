@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2086,SC2046 # variables of and for those who source this; lists of words
 # SPDX-License-Identifier: Apache-2.0
 #
 # Images behind an emulated link, and clients that begin with nothing. Source tests/e2e/lib.sh, lazy.sh and
@@ -43,16 +44,13 @@ start_memory_registry() {
 	start_registry "$1"
 }
 
-# push_pair IMAGE FORMAT...: both versions, once.
-push_pair() {
-	local format version
-	for format in "${@:2}"; do
-		for version in v1 v2; do
-			[[ ! -e $T/pushed-$1-$version-$format ]] || continue
-			push_image "$(lazy_image "$1$([[ $version == v2 ]] || echo -v1)" "$format")" "$(ref_of "$1" $version "$format")"
-			touch "$T/pushed-$1-$version-$format"
-		done
-	done
+# push_version IMAGE VERSION FORMAT: once.
+push_version() {
+	local kind=$1
+	[[ $2 == v2 ]] || kind=$1-v1
+	[[ ! -e $T/pushed-$1-$2-$3 ]] || return 0
+	push_image "$(lazy_image "$kind" "$3")" "$(ref_of "$@")"
+	touch "$T/pushed-$1-$2-$3"
 }
 
 # end_client: containerd and the snapshotters end, and all that they had goes.
@@ -77,7 +75,7 @@ clear_client() {
 
 # sample_failed: what a sample has left behind, for lib.sh.
 sample_failed() {
-	end_others $registry_pid $link_pid
+	end_others $registry_pid $link_pid ${bad_pid-}
 	containerd_pid="" firstlightd_pid="" stargz_pid=""
 	clear_client
 }

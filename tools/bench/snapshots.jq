@@ -53,7 +53,7 @@ def memory:
 	  "bytes of memory a snapshot, caches included: firstlight \(each("firstlight"; "empty-restarted"; "restarted")) restarted, \(each("firstlight"; "empty-restarted"; "filled")) just filled";
 
 def foot:
-	.[0].host as $h
+	$host[0] as $h
 	| "", "ratio: firstlight/overlayfs of each round, median [range]. ratio*: the drain counts as work.",
 	  "drain s: from the last answer until deletions and background writes are done (firstlight/overlayfs).",
 	  "On disk at the answer. firstlight: its record (one fdatasync, shared by calls that arrive together),",

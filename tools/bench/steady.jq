@@ -10,7 +10,8 @@ def title: {"read-4k": "sequential read, 4 KiB", "read-128k": "sequential read, 
 	"mmap-4k": "mmap, sequential, 4 KiB", "fuse-read-4k": "passthrough, sequential, 4 KiB",
 	"fuse-read-128k": "passthrough, sequential, 128 KiB", "fuse-randread-4k": "passthrough, random, 4 KiB",
 	"find": "find, every inode", "stat": "stat, every file", "open": "open + close, every file",
-	"slurp": "open, read, close, every file", "exec": "exec of small programs"}[.] // .;
+	"slurp": "open, read, close, every file", "exec": "exec of small programs",
+	"append": "first write to small files", "write-128k": "a new file, 128 KiB, synced"}[.] // .;
 def unit: if test("4k|128k") then "MB/s" else "1/s" end;
 
 def cell: (map(select(.on == "firstlight")) | sort_by(.round) | map(.rate)) as $f
