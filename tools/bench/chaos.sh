@@ -65,6 +65,11 @@ small_disk() {
 
 end_chaos() {
 	local i
+	if [[ -n $killer ]]; then # what it has started is ours
+		wait "$killer" || true
+		# shellcheck source=/dev/null
+		. <(sed 's/^declare -- //' "$T/restarted")
+	fi
 	for ((i = 0; i < READERS; i++)); do
 		umount -l "$T/view-$i" 2>/dev/null || true
 	done
@@ -86,6 +91,7 @@ kill_and_restart() {
 	overlayfs) start_containerd ;;
 	stargz) rm -f "$STARGZ_SOCKET"; start_stargz "$BAD" ;;
 	esac
+	declare -p containerd_pid stargz_pid >"$T/restarted"
 }
 
 # read_all: pull, mount, read: sets COUNTS as go/readcheck prints them.
@@ -100,6 +106,7 @@ read_all() {
 	done
 	if [[ $fault == kill ]]; then
 		kill_and_restart &
+		killer=$!
 	fi
 	timeout $READ_SECONDS "$BUILD/go/readcheck" "$COPY" "${trees[@]}" >"$T/counts" 2>"$T/complaints" ||
 		fail "the reads have no end: $(tail -n 1 "$T/complaints")"
@@ -109,6 +116,7 @@ read_all() {
 # bad_day: one sample. Reads the variables of the loop below.
 bad_day() {
 	local start ms every=3 trees files_read bytes errors wrong longest
+	killer=""
 	trap end_chaos EXIT
 	trap 'exit 143' TERM
 	[[ $fault != disk ]] || small_disk

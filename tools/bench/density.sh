@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make bench-density: many containers at once, of one image and of several: what the snapshotter and containerd
-# hold in memory, the page cache (what is shared is there once), inodes and dentries, mounts, open files,
-# and how many start in a second. A container is a snapshot, its mount and a process in it, without runc and
+# hold in memory, the page cache (what is shared is there once), kernel memory (inodes, dentries), mounts, open
+# files, and how many start in a second. A container is a snapshot, its mount and a process in it, without runc and
 # its shim (build/go/density). All of the images has come before; the page cache is dropped before the first.
 #
 # Options: --counts "..."  numbers of containers (1 10 100 500)
 #          --images "..."  kinds of tests/e2e/image.sh: the first one alone, then all in turn
 #          --modes "..."   overlayfs, stargz, firstlight
-# Samples: density.jsonl in the run's directory (see lib.sh). Page cache and slab are the whole machine's,
-# less what there was when the first container came.
+# Samples: density.jsonl in the run's directory (see lib.sh). Page cache and kernel memory are what is charged
+# to a cgroup in which containers and daemons are, less what there was when the first container came.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
 . "$(dirname "$0")/../../tests/e2e/lazy.sh"
@@ -34,9 +34,27 @@ format_of() {
 	if [[ $1 == overlayfs ]]; then echo org; else echo esgz; fi
 }
 
-# kb_of NAME...: of /proc/meminfo, together.
-kb_of() {
-	awk -v names=" $* " 'index(names, " " substr($1, 1, length($1) - 1) " ") { sum += $2 } END { print sum + 0 }' /proc/meminfo
+# own_group: a memory cgroup for this shell and all that it starts, GROUP.
+own_group() {
+	GROUP=/sys/fs/cgroup
+	[[ ! -d $GROUP/memory ]] || GROUP+=/memory
+	GROUP+=/$NAME-density-$BASHPID
+	mkdir "$GROUP"
+	echo "$BASHPID" >"$GROUP/cgroup.procs"
+	[[ -r $GROUP/memory.stat ]] || fail "no memory controller for cgroups"
+}
+
+# cache_kb: file pages, each charged where it was first touched.
+cache_kb() {
+	awk '/^(cache|file) / { printf "%d", $2 / 1024 }' "$GROUP/memory.stat"
+}
+
+kernel_kb() {
+	if [[ -r $GROUP/memory.kmem.usage_in_bytes ]]; then
+		awk '{ printf "%d", $1 / 1024 }' "$GROUP/memory.kmem.usage_in_bytes"
+	else
+		awk '/^kernel / { printf "%d", $2 / 1024 }' "$GROUP/memory.stat"
+	fi
 }
 
 # held MODE STAGE: a sample of what is held now, from the line that go/density has printed.
@@ -48,9 +66,9 @@ held() {
 		fds=$((fds + $(find "/proc/$pid/fd" -type l | wc -l)))
 	done
 	jq -c --arg mode "$1" --argjson pss_kb $pss --argjson fds $fds \
-		--argjson cache_kb $(($(kb_of Cached Buffers) - cache_before)) --argjson slab_kb $(($(kb_of Slab) - slab_before)) \
+		--argjson cache_kb $(($(cache_kb) - cache_before)) --argjson kernel_kb $(($(kernel_kb) - kernel_before)) \
 		--argjson mounts $(($(wc -l </proc/self/mountinfo) - mounts_before)) \
-		'{$mode} + . + {$pss_kb, $fds, $cache_kb, $slab_kb, $mounts}' <<<"$2" | record density
+		'{$mode} + . + {$pss_kb, $fds, $cache_kb, $kernel_kb, $mounts}' <<<"$2" | record density
 }
 
 quiet() {
@@ -68,10 +86,11 @@ received_bytes() {
 
 # containers MODE IMAGE...: a sample at each count.
 containers() {
-	local mode=$1 refs=() image line cache_before slab_before mounts_before
+	local mode=$1 refs=() image line cache_before kernel_before mounts_before
 	shift
 	trap end_client EXIT
 	trap 'exit 143' TERM
+	own_group
 	begin_client "$mode" "$REGISTRY"
 	for image in "$@"; do
 		refs+=("$REGISTRY/$(ref_of "$image" v2 "$(format_of "$mode")")")
@@ -79,7 +98,7 @@ containers() {
 	done
 	wait_until 120 quiet || say "images still come after 120 s"
 	cold_caches
-	cache_before=$(kb_of Cached Buffers) slab_before=$(kb_of Slab) mounts_before=$(wc -l </proc/self/mountinfo)
+	cache_before=$(cache_kb) kernel_before=$(kernel_kb) mounts_before=$(wc -l </proc/self/mountinfo)
 	mkdir -p "$T/containers"
 	coproc DENSITY { "$BUILD/go/density" -address "$CONTAINERD_SOCKET" -snapshotter "$mode" -dir "$T/containers" \
 		-counts "${counts// /,}" "${refs[@]}" 2>"$T/density.err"; }

@@ -23,13 +23,13 @@ def steady_rows:
 	row("All is here"; "complete image, \(.cache) caches, rates"; "MB/s or 1/s"; "more"; .test; .on; .rate; false);
 
 def density_rows:
-	. as $s | "\(.images) images" as $g
+	. as $s
 	| def one($what; $unit; $better; $value; $plot):
 		row("Many containers"; "\(if $s.images == 1 then "one image" else "\($s.images) images" end): \($what)"; $unit; $better;
 			"\($s.containers)"; $s.mode; $value; $plot);
 	  one("memory of snapshotter and containerd (PSS)"; "MiB"; "less"; .pss_kb / 1024; true),
 	  one("page cache, what is shared once"; "MiB"; "less"; .cache_kb / 1024; true),
-	  one("slab (inodes, dentries)"; "MiB"; "less"; .slab_kb / 1024; false),
+	  one("kernel memory (inodes, dentries)"; "MiB"; "less"; .kernel_kb / 1024; false),
 	  one("mounts"; ""; "less"; .mounts; false),
 	  one("open files of the daemons"; ""; "less"; .fds; false),
 	  one("starts a second"; "1/s"; "more"; .rate; false);
