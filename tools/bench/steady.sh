@@ -119,10 +119,10 @@ fio_mb() {
 
 # fio_of FILE CACHE RW BLOCK ENGINE: hot, for some time; cold, each byte once or some of them.
 fio_of() {
-	local how=(--time_based --runtime=$seconds)
+	local how=(--time_based "--runtime=$seconds")
 	if [[ $2 == cold ]]; then
 		how=()
-		[[ $3 == read ]] || how=(--io_size=$((large / 16))m --randseed=1)
+		[[ $3 == read ]] || how=(--io_size="$((large / 16))m" --randseed=1)
 	fi
 	fio_mb --filename="$1" --rw="$3" --bs="$4" --ioengine="$5" "${how[@]}"
 }
