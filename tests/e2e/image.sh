@@ -44,8 +44,8 @@ fetch() {
 
 # deb_pattern PACKAGE[=VERSION]: of its file in the cache.
 deb_pattern() {
-	local version=*
-	[[ $1 != *=* ]] || version=${1#*=}_*
+	local version="*"
+	[[ $1 != *=* ]] || version="${1#*=}_*"
 	echo "$debs/${1%%=*}_${version//:/%3a}.deb"
 }
 

@@ -85,7 +85,6 @@ kill_and_restart() {
 	case $mode in
 	overlayfs) kill -KILL "$containerd_pid" ;;
 	stargz) kill -KILL "$stargz_pid" ;;
-	# shellcheck disable=SC2046 # a list of words
 	firstlight) kill -KILL $(firstlightd_workers) ;; # the keeper is its service manager
 	esac
 	sleep 1

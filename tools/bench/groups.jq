@@ -42,7 +42,7 @@ def snapshot_rows:
 		  row("Snapshots"; "slowest of 100 cycles, \($how)"; "ms"; "less"; "\(.clients) clients"; .server; .latency.cycle.p99_us / 1000; false)
 	  elif .part == "ops" then
 		("Prepare", "View", "Commit", "Remove", "Mounts", "Stat", "List") as $op
-		| row("Snapshots"; "one call at a time, \(if .present > 1000 then "many" else "few" end) snapshots present"; "us"; "less"; $op; .server;
+		| row("Snapshots"; "one call at a time, \(if .present >= 1000 then "many" else "few" end) snapshots present"; "us"; "less"; $op; .server;
 			$s.latency[$op].p50_us; false)
 	  else empty end;
 
