@@ -41,10 +41,10 @@ smoke() {
 	part 60 images.sh --images redis --formats esgz
 	start=$SECONDS
 	part 3 cold.sh --runs 1 --minutes 2 --images redis --modes "overlayfs stargz firstlight curl"
-	part 1 steady.sh --rounds 1 --large 32 --files 1000 --tests "read-128k stat open exec"
+	part 2 steady.sh --rounds 1 --large 32 --files 1000 --tests "read-128k stat open exec"
 	part 2 density.sh --counts "1 10" --images redis
 	part 2 chaos.sh --image redis --faults "kill 500" --modes "overlayfs firstlight"
-	part 1 snapshots.sh --rounds 1 --seconds 1 --many 1000 --clients 8
+	part 2 snapshots.sh --rounds 1 --seconds 1 --many 1000 --clients 8
 }
 
 case $* in
