@@ -45,6 +45,9 @@ echo '{"bench": "host", "at": "2026-01-02T03:04:05Z", "cpus": 2, "cpu": "a proce
 } >"$T/first/cold.jsonl"
 start overlayfs redis 12 >"$T/second/cold.jsonl"
 printf '{"bench":"steady","test":"stat","cache":"hot","on":"%s","round":1,"rate":%s}\n' firstlight 50 overlayfs 100 >"$T/second/steady.jsonl"
+# Nothing to divide by: neither is a loss. Who has read nothing has no longest read.
+printf '{"bench":"chaos","fault":"500","mode":"%s","failed_reads":%s,"wrong_reads":0,"longest_ms":%s,"bytes":%s,"seconds":%s}\n' \
+	firstlight 0 450 9000 11 overlayfs 12 0 0 1 >"$T/second/chaos.jsonl"
 
 "$report" -o "$T/page" "$T/first" "$T/second" >"$T/out" 2>"$T/errors" || { cat "$T/errors" >&2; fail "no report"; }
 [[ $(<"$T/out") == "$T/page/README.md" ]] || fail "the page's name is not told: $(<"$T/out")"
@@ -63,6 +66,9 @@ has "- complete image, hot caches, rates: overlayfs is better in 1 of 1: stat 0.
 has "- cold stargz nginx 50:100: 1 times: no route   to the host"
 has "a synced write of 4 KiB in 30 us, load 3.5 at the start (**busy**: trust the ratios only)"
 has "- link (ms:Mbit/s) 50:100 measured as RTT 50.1 ms, 95 Mbit/s"
+has "| 500 | 0 | 12 |"
+has "| 500 | 450 |"
+grep -q 'better in .*500' "$T/page/README.md" && fail "reads that did not fail count as worse"
 grep -q 'better in .*redis' "$T/page/README.md" && fail "an equal median counts as worse"
 
 # The plot, where there is gnuplot, has bars for both images.

@@ -51,8 +51,8 @@ def chaos_rows:
 	| def one($what; $unit; $value): row("Bad days"; $what; $unit; "less"; $s.fault; $s.mode; $value; false);
 	  one("failed reads (no pull: all of them)"; ""; .failed_reads),
 	  one("wrong reads"; ""; .wrong_reads),
-	  one("longest read"; "ms"; .longest_ms),
-	  one("from the pull until all is read"; "s"; .seconds);
+	  one("longest read"; "ms"; if .bytes > 0 then .longest_ms else null end),
+	  one("from the pull until all is read"; "s"; if .failed_reads == 0 then .seconds else null end);
 
 def rows:
 	select(.failed | not)
@@ -62,10 +62,12 @@ def rows:
 # A mode that does not start anything is a floor: it is shown, and not compared.
 def is_floor: startswith("curl") or startswith("(");
 
-# compared: the cell with ratio (above 1: firstlight is better) and whether the ranges overlap.
+# compared: the cell with ratio (above 1: firstlight is better; none where one would divide by nothing), whether
+# the ranges overlap, and whether the peer is better.
 def compared($base; $better):
 	if $base == null or (.mode | is_floor) or .mode == $base.mode then .
 	else . + {overlap: (.min <= $base.max and $base.min <= .max),
+		better: (if $better == "less" then .median < $base.median else .median > $base.median end),
 		ratio: (if $base.median == .median then 1
 			elif ($better == "less" and $base.median == 0) or ($better == "more" and .median == 0) then null
 			elif $better == "less" then .median / $base.median else $base.median / .median end)} end;
@@ -77,10 +79,11 @@ def line($better):
 	| (.cells | map(select(.mode == $reference)) | .[0]) as $base
 	| .cells |= map(compared($base; $better));
 
-[.[] | rows] as $rows
+[.[] | rows] | sort_by(.section as $s
+	| ["Cold starts", "All is here", "Many containers", "Snapshots", "Bad days"] | index([$s])) as $rows
 | [$rows[].group] | uniq | map(. as $g | [$rows[] | select(.group == $g)] as $of
 	| $of[0].better as $better
 	| {section: $of[0].section, title: $g, unit: $of[0].unit, better: $better, plot: $of[0].plot,
-	   slug: ($g | ascii_downcase | gsub("[^a-z0-9]+"; "-")),
+	   slug: ($g | ascii_downcase | gsub("[^a-z0-9]+"; "-") | rtrimstr("-")),
 	   modes: ([$of[].mode] | uniq | sort_by((. != $reference), is_floor)),
 	   lines: ([$of[].item] | uniq | map(. as $i | [$of[] | select(.item == $i)] | line($better)))})

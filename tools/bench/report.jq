@@ -26,7 +26,7 @@ def loss_text: "\(.item) \(.ratio | num)×\(if .overlap then " ≈" else "" end)
 
 def losses:
 	[$groups[0][] | . as $g | .modes[] as $m
-	 | [$g.lines[] | .item as $item | .cells[] | select(.mode == $m and has("overlap") and (.ratio == null or .ratio < 1)) | {$item, ratio: (.ratio // 0), overlap}]
+	 | [$g.lines[] | .item as $item | .cells[] | select(.mode == $m and .better) | {$item, ratio: (.ratio // 0), overlap}]
 	 | select(length > 0)
 	 | "- \($g.title): \($m) is better in \(length) of \([$g.lines[].cells[] | select(.mode == $m and has("overlap"))] | length): "
 		+ (sort_by(.ratio) | map(loss_text) | join(", "))] | if length == 0 then "Nowhere in these samples." else .[] end;
