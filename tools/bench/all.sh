@@ -29,7 +29,7 @@ full() {
 	part 240 images.sh
 	start=$SECONDS
 	part 29 cold.sh --runs 3 --minutes 26
-	part 8 cold.sh --runs 1 --minutes 6 --modes "overlayfs stargz stargz-opt firstlight" \
+	part 8 cold.sh --runs 1 --minutes 6 --modes "overlayfs erofs stargz stargz-opt firstlight" \
 		--links "1:1000=python,redis,nginx 150:50=python,redis,nginx"
 	part 5 steady.sh --rounds 2
 	part 8 density.sh

@@ -19,7 +19,8 @@
 #   firstlight, firstlight-opt: the same two images
 #   curl        the floor, in the first round only: the same layers as overlayfs (an update: those that v1 has not), to nowhere
 #   curl-opt    the first bytes of each layer, as far as its optimized image wants them fetched first
-#   erofs       containerd 2.1's EROFS snapshotter; only with BENCH_CONTAINERD, a directory with its programs
+#   erofs       containerd 2.1's EROFS snapshotter; only with BENCH_CONTAINERD, a directory with its programs. Its own
+#               differ needs a newer mkfs.erofs than Debian 12 has: layers are unpacked, then made into images
 #
 # Options: --runs N          rounds over all images (3)
 #          --minutes N       no sample begins later than this after the first one (60)

@@ -228,6 +228,7 @@ host_facts() {
 		--arg containerd "$(version_of containerd --version)" --arg runc "$(version_of runc --version)" \
 		--arg stargz "$(package golang-github-containerd-stargz-snapshotter-dev)" \
 		--arg registry "$(package docker-registry)" \
+		--arg erofs_containerd "$(version_of "${BENCH_CONTAINERD:-/nonexistent}/containerd" --version)" \
 		--arg load "$(cut -d ' ' -f 1 /proc/loadavg)" --argjson sync_us "$(sync_us)" \
 		'$ARGS.named | .load |= tonumber'
 }
