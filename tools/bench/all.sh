@@ -20,7 +20,8 @@ part() {
 	mkdir -p "$BENCH_RUN"
 	log=$BENCH_RUN/$name.log
 	say "$name, at most $1 minutes: $log"
-	timeout --kill-after=60 "$1m" "$here/$2" "${@:3}" >>"$log" 2>&1 && return
+	# In the foreground only the script is told to end: it cleans up with what it has started.
+	timeout --foreground --kill-after=60 "$1m" "$here/$2" "${@:3}" >>"$log" 2>&1 && return
 	say "$name did not end well: $(tail -n 1 "$log")"
 	broken+=("$name")
 }
