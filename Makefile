@@ -2,10 +2,10 @@
 #
 # make            build the programs        sudo make check  install packages, build, run all tests
 # sudo make deps  install packages          sudo make demo   a container on a private containerd
-# make unit       tests that need no root   sudo make bench  benchmarks (BENCH_FLAGS=--quick)
-# make tidy       the house rules           sudo make bench-cold  cold starts over an emulated link
-# make install    DESTDIR= PREFIX=          sudo make bench-steady  what has arrived, against overlayfs
-# make clean                                sudo make bench-convert  conversion, against ctr-remote
+# make unit       tests that need no root   sudo make bench  all benchmarks and their page (60 minutes)
+# make tidy       the house rules           sudo make bench-smoke   a few of each (5 minutes)
+# make install    DESTDIR= PREFIX=          sudo make bench-PART    images, cold, steady, density, snapshots,
+# make clean                                                        chaos, convert (BENCH_FLAGS: their options)
 # make fuzz       fuzzers, FUZZ_SECONDS each
 #
 # V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
@@ -29,8 +29,7 @@ DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
 	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux
-DEPS_STEADY := fio
-DEPS_CONVERT := time
+DEPS_BENCH := fio gnuplot-nox curl time
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
 
@@ -68,8 +67,8 @@ GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
 
-.PHONY: all deps check check-containerds unit tests demo bench bench-cold bench-convert bench-steady fuzz fuzz-build \
-	fuzz-short tidy install clean go FORCE
+.PHONY: all deps check check-containerds unit tests demo bench bench-smoke fuzz fuzz-build fuzz-short tidy install \
+	clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -188,25 +187,16 @@ demo:
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)BUILD=$(BUILD) tools/dev/demo.sh
 
-bench:
-	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK)
-	$(Q)$(MAKE) --no-print-directory all go
-	$(Q)BUILD=$(BUILD) tools/bench/snapshots.sh $(BENCH_FLAGS)
+bench: bench-all
 
-bench-cold:
-	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK)
-	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/link
-	$(Q)BUILD=$(BUILD) tools/bench/cold.sh $(BENCH_FLAGS)
+bench-smoke: BENCH_FLAGS := --smoke
+bench-smoke: bench-all
 
-bench-steady:
-	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_STEADY)
-	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/storm
-	$(Q)BUILD=$(BUILD) tools/bench/steady.sh $(BENCH_FLAGS)
-
-bench-convert:
-	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_CONVERT)
-	$(Q)$(MAKE) --no-print-directory all
-	$(Q)BUILD=$(BUILD) tools/bench/convert.sh $(BENCH_FLAGS)
+bench-%: FORCE
+	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_BENCH)
+	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/link $(BUILD)/bench/storm
+	$(Q)tools/bench/stargz.sh $(BUILD)/stargz/containerd-stargz-grpc
+	$(Q)BUILD=$(BUILD) tools/bench/$*.sh $(BENCH_FLAGS)
 
 install: all
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(BUILD)/firstlight
@@ -220,4 +210,4 @@ install: all
 clean:
 	rm -rf build build-san build-fuzz
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/e2e -prune -o -type f -name '*.d' -print 2>/dev/null)

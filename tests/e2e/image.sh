@@ -12,8 +12,9 @@
 #          layer can hold, and a layer of changes: whiteouts, an opaque directory, replaced and
 #          chmod'ed paths
 #   sink   the same without python and redis, and one more layer of changes
-#   python redis nodejs nginx postgresql openjdk
-#          (image_apps.sh) a base system, a program that the image starts, and the layers of sink
+#   python redis nodejs nginx apache2 postgresql mariadb openjdk golang memcached mosquitto rabbitmq php-fpm
+#          (image_apps.sh) a base system, a program that the image starts, a small application. With
+#          "-v1" behind its name: what came before, from an older release of Debian's
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -41,18 +42,29 @@ fetch() {
 		download "$@" >&2)
 }
 
-# download PACKAGE...: what is not in the cache yet, in one go. A second try, should the lists be old.
-download() {
-	local missing=() package
-	for package in "$@"; do
-		compgen -G "$debs/${package}_*.deb" >/dev/null || missing+=("$package")
-	done
-	((${#missing[@]} == 0)) && return
-	echo "image.sh: downloading ${missing[*]}" >&2
-	fetch "${missing[@]}" || { apt-get -qq update >&2 && fetch "${missing[@]}"; } || die "download failed"
+# deb_pattern PACKAGE[=VERSION]: of its file in the cache.
+deb_pattern() {
+	local version="*"
+	[[ $1 != *=* ]] || version="${1#*=}_*"
+	echo "$debs/${1%%=*}_${version//:/%3a}.deb"
 }
 
-# unpack PACKAGE... DIRECTORY: onto a tree whose /bin, /sbin, /lib and /lib64 are links into /usr.
+# download PACKAGE[=VERSION]...: what is not in the cache yet, in one go. A second try, should the lists be old.
+download() {
+	local missing=() package
+	exec 8>"$debs/.lock"
+	flock 8
+	for package in "$@"; do
+		compgen -G "$(deb_pattern "$package")" >/dev/null || missing+=("$package")
+	done
+	if ((${#missing[@]} > 0)); then
+		echo "image.sh: downloading ${missing[*]}" >&2
+		fetch "${missing[@]}" || { apt-get -qq update >&2 && fetch "${missing[@]}"; } || die "download failed"
+	fi
+	exec 8>&-
+}
+
+# unpack PACKAGE[=VERSION]... DIRECTORY: onto a tree whose /bin, /sbin, /lib and /lib64 are links into /usr.
 unpack() {
 	local dir=${!#} package files name
 	mkdir -p "$dir"/usr/{bin,sbin,lib,lib64}
@@ -60,7 +72,7 @@ unpack() {
 		[[ -L $dir/$name ]] || ln -s "usr/$name" "$dir/$name"
 	done
 	for package in "${@:1:$#-1}"; do
-		files=("$debs/${package}"_*.deb)
+		mapfile -t files < <(compgen -G "$(deb_pattern "$package")" | sort)
 		dpkg-deb --fsys-tarfile "${files[-1]}" |
 			tar -x -p --numeric-owner --keep-directory-symlink -C "$dir"
 	done
@@ -103,15 +115,16 @@ add_blob() {
 	echo "sha256:$digest $(stat -c %s "$1")"
 }
 
-# finish_layout COMMAND...: config, manifest and index around the layers.
+# finish_layout COMMAND...: config, manifest and index around the layers; LABELS (a JSON object) too.
 finish_layout() {
 	local digest size
 	printf '%s\0' "$@" >"$work/command"
-	jq -n --rawfile diff_ids "$work/diff_ids" --rawfile command "$work/command" --arg created "$(date -u -d "@$EPOCH" +%FT%TZ)" '
+	jq -n --argjson labels "${LABELS:-null}" --rawfile diff_ids "$work/diff_ids" --rawfile command "$work/command" --arg created "$(date -u -d "@$EPOCH" +%FT%TZ)" '
 		($diff_ids | rtrimstr("\n") / "\n") as $ids |
 		{$created, architecture: "amd64", os: "linux",
-		 config: {Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-			  Cmd: ($command / "\u0000")[:-1], WorkingDir: "/"},
+		 config: ({Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+			  Cmd: ($command / "\u0000")[:-1], WorkingDir: "/"} +
+			 (if $labels then {Labels: $labels} else {} end)),
 		 rootfs: {type: "layers", diff_ids: $ids},
 		 history: [$ids[] | {$created, created_by: "tests/e2e/image.sh"}]}' \
 		>"$work/config"
@@ -245,13 +258,13 @@ kind=$1
 here=$(dirname "$(realpath "$0")")
 . "$here/image_odd.sh"
 . "$here/image_apps.sh"
-[[ $(type -t "${kind}_image") == function ]] || die "no such kind: $kind"
+[[ $(type -t "${kind%-v1}_image") == function ]] || die "no such kind: $kind"
 [[ $(id -u) == 0 ]] || die "must be root: the image has device nodes and other people's files"
 mkdir -p "$2" "$(dirname "$3")"
 debs=$(realpath "$2")
 out=$(realpath "$3")
 
-exec 9>"$debs/.lock"
+exec 9>"$debs/.lock-$(basename "$out")"
 flock 9
 [[ -e $out ]] && exit 0
 work=$(mktemp -d "$(dirname "$out")/image.XXXXXX")
@@ -259,5 +272,5 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/layout/blobs/sha256"
 : >"$work/start"
 touch -d "-1 second" "$work/start"
-"${kind}_image"
+"${kind%-v1}_image"
 mv "$work/layout" "$out"

@@ -4,6 +4,8 @@
 # Images in lazy formats, and the snapshotters that can offer them. Source lib.sh first.
 #
 # Formats: esgz  eStargz, by ctr-remote
+#          opt   the same, with what the image's command reads in the first seconds in front; its directory
+#                has a file "needed" beside the layout: how many bytes that is
 #          zstd  zstd:chunked, by ctr-remote
 #          cs    zstd:chunked in the dialect of Podman and CRI-O, by tests/go/chunked (the writers
 #                in Debian 12's skopeo and buildah end with "short write")
@@ -38,6 +40,7 @@ lazy_image() {
 		case $2 in
 		cs) "$BUILD/go/chunked" "$org" "$new" ;;
 		low) mix_layouts "$(lazy_image "$1" esgz)" "$org" "$new" ;;
+		opt) optimize_layout "$org" "$new" ;;
 		high) mix_layouts "$org" "$(lazy_image "$1" esgz)" "$new" ;;
 		*) convert_layout "$org" "$2" "$new" ;;
 		esac
@@ -59,6 +62,31 @@ convert_layout() {
 	tar -x -C "$3" -f "$T/converted.tar"
 	rm "$T/converted.tar"
 	ctr image rm --sync "$from" "$to" >/dev/null
+}
+
+OPTIMIZE_SECONDS=10 # that the command runs for the record
+
+# optimize_layout FROM TO: the container has the network of who calls.
+optimize_layout() {
+	local from=optimize.invalid/from:latest to=optimize.invalid/to:latest
+	need ctr-remote
+	tar -c -C "$1" . | ctr image import --no-unpack --base-name "${from%:*}" - >/dev/null
+	ctr_remote image optimize --oci --estargz-compression-level 5 --period $OPTIMIZE_SECONDS "$from" "$to" \
+		>"$T/optimize.log" 2>&1 || { tail -n 3 "$T/optimize.log" >&2; return 1; }
+	ctr image export --platform linux/amd64 "$T/converted.tar" "$to"
+	tar -x -C "$2" -f "$T/converted.tar"
+	rm "$T/converted.tar"
+	ctr image rm --sync "$from" "$to" >/dev/null
+	layout_needed "$2" >"$2/needed"
+}
+
+# layout_needed LAYOUT: "DIGEST BYTES" of each layer: how far its index says that it should be fetched first.
+layout_needed() {
+	local digest
+	for digest in $(jq -r '.layers[].digest' "$(layout_blob "$1" manifest)"); do
+		tar -xOzf "$1/blobs/sha256/${digest#*:}" stargz.index.json | jq -r --arg digest "$digest" \
+			'"\($digest) \([.entries[] | select(.name == ".prefetch.landmark") | .offset] | add // 0)"'
+	done
 }
 
 # layout_blob LAYOUT manifest|config: prints its path.

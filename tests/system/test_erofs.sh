@@ -70,4 +70,4 @@ say "a damaged image is not mounted"
 printf 'X' | dd of="$T/image" bs=1 seek=2000 conv=notrunc status=none
 not "$MAKE" mount "$T/image" "$T/mnt" file 2>"$T/out" || fail "a damaged image was mounted"
 grep -q mount "$T/out" || fail "no reason: $(cat "$T/out")"
-say done
+say "done"

@@ -1,8 +1,13 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What the benchmarks share: a directory on a disk, servers that end with the script, waiting until a
-# server has nothing left to do, facts about the host. Source it first.
+# What the benchmarks share: the directory of a run and its samples, samples that may fail; for those that
+# do not source tests/e2e/lib.sh a directory on a disk, servers that end with the script, waiting until a
+# server has nothing left to do. Source it first, or behind those.
+#
+# A run is a directory: BENCH_RUN, or $BUILD/bench/TIME. It holds host.jsonl, one line of facts about the
+# host, and for each benchmark NAME.jsonl, a line a sample: {"bench": NAME, "at": TIME, ...}, with "failed"
+# and a reason if there is no result. tools/bench/report makes a page of any set of runs.
 set -euo pipefail
 export LC_ALL=C
 
@@ -151,12 +156,67 @@ sync_us() {
 	echo $((($(date +%s%N) - start) / 200000))
 }
 
+# bench_open: sets RUN.
+bench_open() {
+	RUN=${BENCH_RUN:-$BUILD/bench/$(date -u +%Y-%m-%dT%H%M%S)}
+	mkdir -p "$RUN"
+	RUN=$(realpath "$RUN")
+	[[ -s $RUN/host.jsonl ]] || host_facts | record host
+}
+
+# record BENCH: the JSON objects of standard input are samples.
+record() {
+	jq -c --arg bench "$1" --arg at "$(date -u +%FT%TZ)" '{$bench, $at} + .' >>"$RUN/$1.jsonl"
+}
+
+# sample BENCH WHAT SECONDS COMMAND...: in a shell of its own, with an own EXIT trap if it sets one. If that
+# fails or takes too long, the sample WHAT (a JSON object) is recorded as failed, the caller's
+# sample_failed cleans up, and the run goes on.
+sample() {
+	local status=0 end=$((SECONDS + $3)) pid
+	("${@:4}") 2>"$T/sample.err" &
+	pid=$!
+	while running $pid && ((SECONDS < end)); do
+		sleep 0.05
+	done
+	if running $pid; then
+		kill -KILL $pid
+		echo "FAIL: no end within $3 s" >>"$T/sample.err"
+	fi
+	wait $pid 2>/dev/null || status=$?
+	((status)) || return 0
+	say "failed: $2: $(failure "$T/sample.err")"
+	record "$1" < <(jq -c --arg failed "$(failure "$T/sample.err")" '. + {$failed}' <<<"$2")
+	cp "$T/sample.err" "$RUN/failed-$1.log" || true
+	sample_failed
+}
+
+failure() {
+	sed -n 's/^FAIL: //p' "$1" | tail -n 1 | grep . || tail -n 1 "$1" | grep . || echo "no reason given"
+}
+
+# end_others PID...: in the PID namespace of tests/e2e/lib.sh, all but these, their children and this shell.
+end_others() {
+	local keep=" $* $$ $BASHPID " dir pid parent
+	for dir in /proc/[0-9]*; do
+		pid=${dir#/proc/}
+		parent=$(awk '/^PPid:/ { print $2 }' "$dir/status" 2>/dev/null) || continue
+		[[ $keep == *" $pid "* || ($parent != 1 && $keep == *" $parent "*) ]] || kill -KILL "$pid" 2>/dev/null || true
+	done
+}
+
 package() {
 	dpkg-query -W -f '${Version}' "$1" 2>/dev/null || echo none
 }
 
+# version_of PROGRAM [OPTION...]: the first thing like a version that it prints.
+version_of() {
+	"$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+[0-9a-z.+~-]*' | head -n 1 || echo none
+}
+
 # host_facts: one JSON object.
 host_facts() {
+	local TEMP=${TEMP:-$T}
 	jq -nc --arg date "$(date -u +%FT%TZ)" --arg kernel "$(uname -r)" --argjson cpus "$(nproc)" \
 		--arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
 		--argjson memory_kb "$(awk '/^MemTotal/ { print $2 }' /proc/meminfo)" \
@@ -164,7 +224,11 @@ host_facts() {
 		--arg fs_options "$(findmnt -no OPTIONS -T "$TEMP" | tail -n 1)" \
 		--arg firstlight "$("$BUILD/firstlightd" --version | cut -d ' ' -f 2)" \
 		--arg commit "$(git describe --always --dirty 2>/dev/null || echo unknown)" \
-		--arg containerd "$(package golang-github-containerd-containerd-dev)" \
+		--arg containerd_library "$(package golang-github-containerd-containerd-dev)" \
+		--arg containerd "$(version_of containerd --version)" --arg runc "$(version_of runc --version)" \
+		--arg stargz "$(package golang-github-containerd-stargz-snapshotter-dev)" \
+		--arg registry "$(package docker-registry)" \
+		--arg erofs_containerd "$(version_of "${BENCH_CONTAINERD:-/nonexistent}/containerd" --version)" \
 		--arg load "$(cut -d ' ' -f 1 /proc/loadavg)" --argjson sync_us "$(sync_us)" \
 		'$ARGS.named | .load |= tonumber'
 }

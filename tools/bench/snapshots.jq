@@ -1,16 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The table of tools/bench/snapshots.sh from its samples (jq -s), at most 100 columns.
 
-def median: sort | if length % 2 == 1 then .[length / 2 | floor]
-	else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-# Three digits, as people write them.
-def num: if . >= 100 then round | tostring
-	elif . >= 10 then (. * 10 | round) / 10 | tostring
-	else (. * 100 | round) / 100 | tostring end;
-def right($n): tostring | if length < $n then " " * ($n - length) + . else . end;
-def left($n): tostring | if length < $n then . + " " * ($n - length) else . end;
-def range: "\(min | num)-\(max | num)";
-def spread: "\(median | num) [\(range)]";
+include "bench";
 
 def pairs($a; $b; f): [$a, $b] | map(sort_by(.round) | map(f)) | transpose | map(.[0] / .[1]);
 # Cycles in a second when the drain after the load counts as work.
@@ -62,7 +53,7 @@ def memory:
 	  "bytes of memory a snapshot, caches included: firstlight \(each("firstlight"; "empty-restarted"; "restarted")) restarted, \(each("firstlight"; "empty-restarted"; "filled")) just filled";
 
 def foot:
-	.[0].host as $h
+	$host[0] as $h
 	| "", "ratio: firstlight/overlayfs of each round, median [range]. ratio*: the drain counts as work.",
 	  "drain s: from the last answer until deletions and background writes are done (firstlight/overlayfs).",
 	  "On disk at the answer. firstlight: its record (one fdatasync, shared by calls that arrive together),",

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# make bench: firstlight against containerd's overlayfs snapshotter behind the same API
+# make bench-snapshots: firstlight against containerd's overlayfs snapshotter behind the same API
 # (build/go/overlayserver), by the same client (build/go/snapload), in the same run, in directories side
 # by side. Rounds are interleaved (A B B A ...), and one server works while the other is idle: before
 # every measurement firstlight's trash is empty, both are idle, and the file system is synced. The
@@ -20,8 +20,10 @@
 #
 # The client has one connection, as containerd has, and shares the processors with the server.
 #
-# Options: --quick (about 4 minutes: fewer and shorter rounds, 10,000 snapshots instead of 100,000).
-# BENCH_DIR: where the roots are made (/var/tmp). Every sample goes to $BUILD/bench/snapshots.jsonl.
+# Options: --rounds N     (5)        --seconds N        of each round of cycles (4)
+#          --many N       snapshots that are there (100000)    --clients "..."    (1 8 32 128)
+#          --quick        about 4 minutes: 3 rounds of 2 seconds, 10,000 snapshots
+# BENCH_DIR: where the roots are made (/var/tmp). Samples: snapshots.jsonl in the run's directory (see lib.sh).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
@@ -29,15 +31,21 @@ readonly CHAIN=10 FEW=100
 clients=(1 8 32 128)
 rounds=5 ops_rounds=3 seconds=4 warmup=1 many=100000 ops=20 idle_seconds=5
 
-case "$*" in
-"") ;;
---quick) rounds=3 seconds=2 warmup=0.5 many=10000 idle_seconds=2 ;;
-*) echo "usage: $0 [--quick]" >&2; exit 2 ;;
-esac
+while (($# > 0)); do
+	case $1 in
+	--quick) rounds=3 seconds=2 warmup=0.5 many=10000 idle_seconds=2 ;;
+	--rounds) rounds=$2 ops_rounds=$2; shift ;;
+	--seconds) seconds=$2 warmup=0.5 idle_seconds=2; shift ;;
+	--many) many=$2; shift ;;
+	--clients) read -r -a clients <<<"$2"; shift ;;
+	*) echo "usage: $0 [--quick] [--rounds N] [--seconds N] [--many N] [--clients ...]" >&2; exit 2 ;;
+	esac
+	shift
+done
 
-# record JSON: one line of the output, with the facts about the host.
-record() {
-	jq -c --argjson host "$HOST" '. + {host: $host}' <<<"$1" >>"$OUT"
+# note JSON: a sample.
+note() {
+	record snapshots <<<"$1"
 }
 
 # ordered ROUND NAME NAME: this round's order.
@@ -52,7 +60,7 @@ cycle_round() {
 	json=$(load "$name" --mode cycle --clients "$n" --use="$use" --chain $CHAIN --seconds $seconds \
 		--warmup $warmup)
 	settle "$name"
-	record "$(jq -c --arg server "$name" --argjson round "$round" --argjson warmup $warmup \
+	note "$(jq -c --arg server "$name" --argjson round "$round" --argjson warmup $warmup \
 		--argjson drain "$DRAIN" --argjson sync "$SYNC" --argjson use "$use" \
 		'{part: "cycle", used: $use, server: $server, round: $round, drain_s: $drain, sync_s: $sync,
 		  warmup_s: $warmup} + .' <<<"$json")"
@@ -83,7 +91,7 @@ part_cycles() {
 # memory NAME STATE [PID]: a record of what the worker (that process) holds now.
 memory() {
 	local pid=${3:-${WORKER[$1]}}
-	record "$(awk -v name="$1" -v state="$2" -v fds="$(find "/proc/$pid/fd" -type l | wc -l)" '
+	note "$(awk -v name="$1" -v state="$2" -v fds="$(find "/proc/$pid/fd" -type l | wc -l)" '
 		/^(VmRSS|RssAnon|RssFile|Threads):/ { v[$1] = $2 }
 		END { printf "{\"part\":\"memory\",\"server\":\"%s\",\"state\":\"%s\",\"rss_kb\":%d,", name, state, v["VmRSS:"]
 		      printf "\"anon_kb\":%d,\"file_kb\":%d,\"threads\":%d,\"fds\":%d}", v["RssAnon:"],
@@ -95,7 +103,7 @@ fill_firstlight() {
 	local json
 	json=$(load "$1" --mode fill --clients 128 --count "$2" --depth $CHAIN)
 	settle "$1"
-	record "$(jq -c --arg server "$1" '{part: "fill", server: $server} + .' <<<"$json")"
+	note "$(jq -c --arg server "$1" '{part: "fill", server: $server} + .' <<<"$json")"
 }
 
 ops_round() {
@@ -103,7 +111,7 @@ ops_round() {
 	json=$(load "$name" --mode ops --count $ops --lists 3)
 	settle "$name"
 	[[ $(jq .present <<<"$json") == "$present" ]] || die "$name lists $(jq .present <<<"$json"), not $present"
-	record "$(jq -c --arg server "${name%-*}" --argjson round "$round" \
+	note "$(jq -c --arg server "${name%-*}" --argjson round "$round" \
 		'{part: "ops", server: $server, round: $round} + .' <<<"$json")"
 }
 
@@ -140,7 +148,7 @@ idle_cpu() {
 	local before
 	before=$(cpu_ns "${WORKER[$1]}")
 	sleep $idle_seconds
-	record "$(jq -nc --arg server "$1" --arg state "$2" --argjson seconds $idle_seconds \
+	note "$(jq -nc --arg server "$1" --arg state "$2" --argjson seconds $idle_seconds \
 		--argjson ns $(($(cpu_ns "${WORKER[$1]}") - before)) \
 		'{part: "idle", server: $server, state: $state, seconds: $seconds, cpu_ms: ($ns / 1e6)}')"
 }
@@ -151,7 +159,7 @@ restarted() {
 	[[ -z ${PID[$1]-} ]] || server_stop "$1"
 	start=$(now_ms)
 	server_start "$1" "$2"
-	record "$(jq -nc --arg server "$1" --arg state "$3" --argjson ms $(($(now_ms) - start)) \
+	note "$(jq -nc --arg server "$1" --arg state "$3" --argjson ms $(($(now_ms) - start)) \
 		'{part: "start", server: $server, state: $state, ready_ms: $ms}')"
 	settle "$1"
 	memory "$1" "$3"
@@ -174,12 +182,10 @@ part_memory() {
 }
 
 bench_begin firstlightd go/overlayserver go/snapload
-OUT=$BUILD/bench/snapshots.jsonl
-mkdir -p "$(dirname "$OUT")"
-: >"$OUT"
-HOST=$(host_facts)
+bench_open
 part_cycles
 part_ops
 part_memory
-jq -rs --argjson many $many --argjson few $FEW -f "$(dirname "$0")/snapshots.jq" "$OUT"
-echo "samples: $OUT"
+jq -rs -L "$(dirname "$0")" --argjson many $many --argjson few $FEW --slurpfile host "$RUN/host.jsonl" \
+	-f "$(dirname "$0")/snapshots.jq" "$RUN/snapshots.jsonl"
+echo "samples: $RUN/snapshots.jsonl"

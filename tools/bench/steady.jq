@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # The table of steady.sh from its samples (jq -s), at most 100 columns.
 
-def median: sort | if length % 2 == 1 then .[length / 2 | floor]
-	else (.[length / 2 - 1] + .[length / 2]) / 2 end;
-def num: if . >= 100 then round | tostring
-	elif . >= 10 then (. * 10 | round) / 10 | tostring
-	else (. * 100 | round) / 100 | tostring end;
+include "bench";
+
 def ratio: (. * 1000 | round) / 1000 | tostring;
-def right($n): tostring | if length < $n then " " * ($n - length) + . else . end;
-def left($n): tostring | if length < $n then . + " " * ($n - length) else . end;
 
 def title: {"read-4k": "sequential read, 4 KiB", "read-128k": "sequential read, 128 KiB",
 	"randread-4k": "random read, 4 KiB", "randread-128k": "random read, 128 KiB",
 	"mmap-4k": "mmap, sequential, 4 KiB", "fuse-read-4k": "passthrough, sequential, 4 KiB",
 	"fuse-read-128k": "passthrough, sequential, 128 KiB", "fuse-randread-4k": "passthrough, random, 4 KiB",
 	"find": "find, every inode", "stat": "stat, every file", "open": "open + close, every file",
-	"slurp": "open, read, close, every file", "exec": "exec of small programs"}[.] // .;
+	"slurp": "open, read, close, every file", "exec": "exec of small programs",
+	"append": "first write to small files", "write-128k": "a new file, 128 KiB, synced"}[.] // .;
 def unit: if test("4k|128k") then "MB/s" else "1/s" end;
 
 def cell: (map(select(.on == "firstlight")) | sort_by(.round) | map(.rate)) as $f

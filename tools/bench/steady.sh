@@ -11,18 +11,22 @@
 # files ("fuse") is opened while the rest of the image still arrives, and a bind mount keeps its inode: that
 # stays on the FUSE mount, whose kernel side reads the complete file by passthrough.
 #
+# Writes are to a snapshot of its own each time: a byte more for each of 1000 small files, which copies
+# them up, and a new large file, synced.
+#
 # Options: --quick       2 rounds instead of 5
 #          --rounds N    --large MiB (256)    --files N (10000, a multiple of 100)
 #          --tests "..." --caches "..."  some of them
 #          --image KIND  the files below usr of a kind of tests/e2e/image.sh instead; find, stat, open, slurp
-# Every sample goes to $BUILD/bench/steady.jsonl.
+# Samples: steady.jsonl in the run's directory (see lib.sh).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
 . "$(dirname "$0")/../../tests/e2e/lazy.sh"
+. "$(dirname "$0")/lib.sh"
 
 rounds=5 caches="hot cold" large=256 files=10000 programs=200 seconds=1 image="" small=small
 tests="read-4k read-128k randread-4k randread-128k mmap-4k fuse-read-4k fuse-read-128k fuse-randread-4k find"
-tests+=" stat open slurp exec"
+tests+=" stat open slurp exec append write-128k"
 while (($# > 0)); do
 	case $1 in
 	--quick) rounds=2 ;;
@@ -37,7 +41,6 @@ while (($# > 0)); do
 	shift
 done
 first=(nice -n -15) # what is measured goes before what else the machine does
-OUT=$BUILD/bench/steady.jsonl
 
 # make_tree DIRECTORY: nothing in it compresses, no two files are equal.
 make_tree() {
@@ -116,10 +119,10 @@ fio_mb() {
 
 # fio_of FILE CACHE RW BLOCK ENGINE: hot, for some time; cold, each byte once or some of them.
 fio_of() {
-	local how=(--time_based --runtime=$seconds)
+	local how=(--time_based "--runtime=$seconds")
 	if [[ $2 == cold ]]; then
 		how=()
-		[[ $3 == read ]] || how=(--io_size=$((large / 16))m --randseed=1)
+		[[ $3 == read ]] || how=(--io_size="$((large / 16))m" --randseed=1)
 	fi
 	fio_mb --filename="$1" --rw="$3" --bs="$4" --ioengine="$5" "${how[@]}"
 }
@@ -131,6 +134,25 @@ storm() {
 	find "$3" -type f | grep -v /stargz.index.json | sort >"$T/paths.all"
 	[[ $2 == hot ]] || drop
 	"${first[@]}" "$BUILD/bench/storm" "$1" "$n" <"$T/paths.all"
+}
+
+# writes TEST CACHE SNAPSHOTTER: in a container's mount.
+writes() {
+	local mnt=$T/rw
+	mkdir -p "$mnt"
+	view_image "$3" -rw "$REGISTRY/bench:0" "$mnt"
+	case $1 in
+	append)
+		find "$mnt/$small" -type f | sort | head -n 1000 >"$T/paths.rw"
+		[[ $2 == hot ]] || drop
+		"${first[@]}" "$BUILD/bench/storm" append 1 <"$T/paths.rw"
+		;;
+	*)
+		"${first[@]}" fio --name=steady --filename="$mnt/new" --rw=write --bs="${1#*-}" --size="$((large / 4))m" --end_fsync=1 \
+			--thread --output-format=json | jq '.jobs[0].write.bw_bytes / 1e6'
+		;;
+	esac
+	view_image "$3" -u "$mnt"
 }
 
 # find_rate CACHE DIRECTORY
@@ -149,7 +171,7 @@ drop() {
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
-# measure TEST CACHE MOUNT
+# measure TEST CACHE MOUNT SNAPSHOTTER
 measure() {
 	local part
 	IFS=- read -r -a part <<<"$1"
@@ -161,6 +183,7 @@ measure() {
 	find) find_rate "$2" "$3/$small" ;;
 	exec) storm exec "$2" "$3/bin" 10 ;;
 	slurp) storm read "$2" "$3/$small" 10 ;;
+	append | write) writes "$1" "$2" "$4" ;;
 	*) storm "${part[0]}" "$2" "$3/$small" 10 ;;
 	esac
 }
@@ -172,10 +195,10 @@ one_test() {
 		((round % 2)) || order="overlayfs firstlight"
 		for name in $order; do
 			((round > 0)) || [[ $2 == hot ]] || continue
-			rate=$(measure "$1" "$2" "$T/$name-mnt")
+			rate=$(measure "$1" "$2" "$T/$name-mnt" "$name")
 			((round > 0)) || continue
 			jq -nc --arg test "$1" --arg cache "$2" --arg on "$name" --argjson round "$round" \
-				--argjson rate "$rate" '$ARGS.named' >>"$OUT"
+				--argjson rate "$rate" '$ARGS.named' | record steady
 		done
 	done
 }
@@ -184,8 +207,7 @@ need fio jq gcc getfattr
 for tool in go/synth go/viewmount go/lazypull bench/storm firstlightd; do
 	[[ -x $BUILD/$tool ]] || fail "$BUILD/$tool is not built"
 done
-mkdir -p "$(dirname "$OUT")"
-: >"$OUT"
+bench_open
 start_registry
 registry_settings "$REGISTRY"
 firstlightd_args+=(--log-level info)
@@ -206,8 +228,8 @@ for cache in $caches; do
 done
 [[ -n $image ]] || umount "$T/held"
 load=$(cut -d ' ' -f 1 /proc/loadavg)
-jq -rs --arg kernel "$(uname -r)" --arg cpus "$(nproc)" --arg load "$load" --arg large "$large" --arg files "$files" \
-	-f "$(dirname "$0")/steady.jq" "$OUT"
-echo "samples: $OUT"
+jq -rs -L "$(dirname "$0")" --arg kernel "$(uname -r)" --arg cpus "$(nproc)" --arg load "$load" --arg large "$large" \
+	--arg files "$files" -f "$(dirname "$0")/steady.jq" "$RUN/steady.jsonl"
+echo "samples: $RUN/steady.jsonl"
 view_image firstlight -u "$T/firstlight-mnt"
 view_image overlayfs -u "$T/overlayfs-mnt"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Does one thing to every file named on standard input, ROUNDS times over, and prints how many in a
- * second. usage: storm stat|open|read|exec ROUNDS */
+ * second. usage: storm stat|open|read|exec|append ROUNDS */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -47,10 +47,22 @@ static int do_exec(const char *path)
 	return waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
 }
 
+static int do_append(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : write(fd, "x", 1);
+
+	return n != 1 ? -1 : close(fd);
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(const char *path);
-} kinds[] = {{"stat", do_stat}, {"open", do_open}, {"read", do_read}, {"exec", do_exec}};
+} kinds[] = {{"stat", do_stat},
+	     {"open", do_open},
+	     {"read", do_read},
+	     {"exec", do_exec},
+	     {"append", do_append}};
 
 static char **read_paths(size_t *ret_n)
 {

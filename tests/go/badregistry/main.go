@@ -5,11 +5,12 @@
 //
 //	badregistry UPSTREAM-HOST:PORT
 //
-// It prints the address where it listens. /_control?mode=MODE&every=N&at=OFFSET&blob=DIGEST&rate=BYTES&login=USER:SECRET
+// It prints the address where it listens.
+// /_control?mode=MODE&every=N&at=OFFSET&blob=DIGEST&rate=BYTES&login=USER:SECRET&all=1
 // sets what happens from now on, and answers how often it has happened since the call before.
 // With a login, who does not say it is answered 401.
-// Every Nth request for a blob is hit; the others are answered as they should be, and so is what
-// containerd's own client asks for.
+// Every Nth request for a blob is hit; the others are answered as they should be, and without "all" so is
+// what containerd's own client asks for.
 //
 //	ok     nothing
 //	drop   the connection is reset in the middle of the body
@@ -47,6 +48,7 @@ type faults struct {
 	every      int
 	at         int64
 	rate       int64
+	all        bool
 }
 
 type proxy struct {
@@ -102,7 +104,8 @@ func (p *proxy) control(w http.ResponseWriter, r *http.Request) {
 	defer p.mu.Unlock()
 	fmt.Fprintf(w, "%d %d\n", p.hit, p.asked)
 	p.hit, p.asked = 0, 0
-	p.faults = faults{mode: q.Get("mode"), blob: q.Get("blob"), login: q.Get("login"), every: 1, at: -1}
+	p.faults = faults{mode: q.Get("mode"), blob: q.Get("blob"), login: q.Get("login"), every: 1, at: -1,
+		all: q.Get("all") != ""}
 	if n, err := strconv.Atoi(q.Get("every")); err == nil && n > 0 {
 		p.faults.every = n
 	}
@@ -133,7 +136,7 @@ func (p *proxy) fate(r *http.Request) (faults, string) {
 		return f, f.mode
 	}
 	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") ||
-		strings.HasPrefix(r.UserAgent(), "containerd/") {
+		!f.all && strings.HasPrefix(r.UserAgent(), "containerd/") {
 		return f, "ok"
 	}
 	p.asked++

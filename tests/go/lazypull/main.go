@@ -2,13 +2,13 @@
 
 // lazypull pulls an image as CRI does: with unpacking during the pull and the labels by which a
 // snapshotter can offer layers that are not fetched. With -run it starts a container of the image
-// at once and waits for its first line.
+// at once and waits for its first line, or with -ready until it is ready.
 //
 //	lazypull -address SOCKET -snapshotter NAME [OPTION...] IMAGE [COMMAND...]
 //
 // Without a command the image's own is run. The container's output is passed on; timings, counted
 // from the start of the program, go to standard error and with -report to a file, as JSON. The exit
-// status is the command's own; 0 if -stop ended it after its first line; 125 if something else
+// status is the command's own; 0 if -stop ended it when it was ready; 125 if something else
 // failed.
 package main
 
@@ -18,8 +18,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd"
@@ -31,7 +29,7 @@ const failed = 125
 type options struct {
 	address, namespace, snapshotter     string
 	labels, report, name, runcRoot, tmp string
-	link                                string
+	link, ready, watch, access          string
 	pull, run, stop                     bool
 	timeout                             time.Duration
 	concurrency                         int
@@ -47,10 +45,12 @@ type report struct {
 	Started   float64 `json:"started_ms,omitempty"`
 	FirstLine float64 `json:"first_line_ms,omitempty"`
 	Line      string  `json:"first_line,omitempty"`
+	Condition string  `json:"condition,omitempty"` // of being ready; none: the first line
+	Ready     float64 `json:"ready_ms,omitempty"`
 	Exited    float64 `json:"exited_ms,omitempty"`
-	Received  uint64  `json:"received_bytes,omitempty"` // by -interface, at the first line
 	Status    int     `json:"status"`
 	Layers    []layer `json:"layers"`
+	costs             // from the start until it was ready
 }
 
 type layer struct {
@@ -67,7 +67,7 @@ type lazypull struct {
 	args   []string
 	client *containerd.Client
 	start  time.Time
-	before uint64 // bytes received by -interface at the start
+	before costs // of what is counted, at the start
 }
 
 func (l *lazypull) now() float64 {
@@ -75,7 +75,7 @@ func (l *lazypull) now() float64 {
 }
 
 func parse() *lazypull {
-	l := &lazypull{start: time.Now()}
+	l := &lazypull{}
 	o := &l.options
 	flag.StringVar(&o.address, "address", "", "containerd's `socket`")
 	flag.StringVar(&o.namespace, "namespace", namespaces.Default, "its `namespace`")
@@ -86,9 +86,13 @@ func parse() *lazypull {
 	flag.StringVar(&o.runcRoot, "runc-root", "", "runc's state `directory`")
 	flag.StringVar(&o.tmp, "fifo-dir", "", "`directory` of the container's FIFOs")
 	flag.StringVar(&o.link, "interface", "", "count what this network `interface` receives")
+	flag.StringVar(&o.ready, "ready", "", "`condition`: \"line EXPRESSION\", \"tcp PORT\", \"http PORT PATH\", or \"label\": "+
+		"as the image says")
+	flag.StringVar(&o.watch, "watch", "", "`PIDS`, with commas: what time and memory these take, and lazypull")
+	flag.StringVar(&o.access, "access", "", "count the lines of this `file`, the registry's access log")
 	flag.BoolVar(&o.pull, "pull", true, "false: the image is there already")
 	flag.BoolVar(&o.run, "run", false, "run a container")
-	flag.BoolVar(&o.stop, "stop", false, "kill it after its first line")
+	flag.BoolVar(&o.stop, "stop", false, "kill it when it is ready")
 	flag.DurationVar(&o.timeout, "timeout", 2*time.Minute, "for all together")
 	flag.IntVar(&o.concurrency, "concurrency", 3, "layers fetched at a time")
 	flag.Parse()
@@ -104,25 +108,10 @@ func parse() *lazypull {
 	return l
 }
 
-// received is what the interface has received since it exists.
-func (l *lazypull) received() uint64 {
-	data, err := os.ReadFile("/proc/net/dev")
-	if err != nil {
-		return 0
-	}
-	for _, line := range strings.Split(string(data), "\n") {
-		name, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		if fields := strings.Fields(rest); name == l.link && len(fields) > 0 {
-			n, _ := strconv.ParseUint(fields[0], 10, 64)
-			return n
-		}
-	}
-	return 0
-}
-
 func main() {
 	l := parse()
-	l.before = l.received()
+	l.before = l.count()
+	l.start = time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	ctx = namespaces.WithNamespace(ctx, l.namespace)
 	err := l.all(ctx)
@@ -164,8 +153,8 @@ func (l *lazypull) tell() error {
 	}
 	fmt.Fprintf(os.Stderr, "resolved %.1f pulled %.1f", l.Resolved, l.Pulled)
 	if l.run {
-		fmt.Fprintf(os.Stderr, " created %.1f started %.1f first line %.1f exited %.1f", l.Created,
-			l.Started, l.FirstLine, l.Exited)
+		fmt.Fprintf(os.Stderr, " created %.1f started %.1f first line %.1f ready %.1f exited %.1f", l.Created,
+			l.Started, l.FirstLine, l.Ready, l.Exited)
 	}
 	fmt.Fprintln(os.Stderr, " (ms)")
 	if l.options.report == "" {

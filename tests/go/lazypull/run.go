@@ -17,12 +17,20 @@ import (
 	"github.com/containerd/containerd/namespaces"
 	"github.com/containerd/containerd/oci"
 	runcoptions "github.com/containerd/containerd/runtime/v2/runc/options"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func (l *lazypull) runContainer(ctx context.Context, image containerd.Image) error {
 	spec := []oci.SpecOpts{oci.WithImageConfig(image)}
 	if len(l.args) > 0 {
 		spec = append(spec, oci.WithProcessArgs(l.args...))
+	}
+	until, err := l.condition(ctx, image)
+	if err != nil {
+		return err
+	}
+	if until.port != "" { // the probe is made from here
+		spec = append(spec, oci.WithHostNamespace(specs.NetworkNamespace))
 	}
 	container, err := l.client.NewContainer(ctx, l.name,
 		containerd.WithImage(image),
@@ -41,7 +49,7 @@ func (l *lazypull) runContainer(ctx context.Context, image containerd.Image) err
 		}
 	}()
 	l.Created = l.now()
-	return l.runTask(ctx, container)
+	return l.runTask(ctx, container, until)
 }
 
 // afterwards is a context for cleaning up, which must work when the other one is over.
@@ -50,7 +58,7 @@ func afterwards(namespace string) (context.Context, context.CancelFunc) {
 	return namespaces.WithNamespace(ctx, namespace), cancel
 }
 
-func (l *lazypull) runTask(ctx context.Context, container containerd.Container) error {
+func (l *lazypull) runTask(ctx context.Context, container containerd.Container, until *condition) error {
 	output, input := io.Pipe()
 	streams := []cio.Opt{cio.WithStreams(nil, input, os.Stderr)}
 	if l.tmp != "" {
@@ -69,21 +77,29 @@ func (l *lazypull) runTask(ctx context.Context, container containerd.Container) 
 	if err != nil {
 		return fmt.Errorf("wait: %w", err)
 	}
-	first, copied := make(chan struct{}), make(chan struct{})
-	go l.passOn(output, first, copied)
+	ready, copied := make(chan struct{}), make(chan struct{})
+	go l.passOn(output, until, ready, copied)
 	if err := task.Start(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	l.Started = l.now()
+	if until.port != "" {
+		go func() {
+			if until.probe(ctx) {
+				l.isReady()
+				close(ready)
+			}
+		}()
+	}
 	if l.stop {
 		select {
-		case <-first:
+		case <-ready:
 			_ = task.Kill(ctx, syscall.SIGKILL, containerd.WithKillAll)
 		case s := <-exited:
 			if s.Error() != nil {
-				return fmt.Errorf("no first line: %w", s.Error())
+				return fmt.Errorf("not ready: %w", s.Error())
 			}
-			return fmt.Errorf("the command ended with status %d before its first line", s.ExitCode())
+			return fmt.Errorf("the command ended with status %d before it was ready", s.ExitCode())
 		}
 	}
 	status := <-exited
@@ -100,18 +116,29 @@ func (l *lazypull) runTask(ctx context.Context, container containerd.Container) 
 	return nil
 }
 
-// passOn copies the output and notes its first line.
-func (l *lazypull) passOn(output io.Reader, first, copied chan struct{}) {
+// passOn copies the output and notes its first line; it is ready then, or when the line comes that is
+// waited for.
+func (l *lazypull) passOn(output io.Reader, until *condition, ready, copied chan struct{}) {
 	defer close(copied)
 	r := bufio.NewReader(output)
-	line, err := r.ReadString('\n')
-	if line != "" {
-		l.FirstLine, l.Line = l.now(), strings.TrimSuffix(line, "\n")
-		l.Received = l.received() - l.before
-		close(first)
+	for waiting := until.port == ""; ; {
+		line, err := r.ReadString('\n')
+		if line != "" && l.FirstLine == 0 {
+			l.FirstLine, l.Line = l.now(), strings.TrimSuffix(line, "\n")
+		}
+		if line != "" && waiting && until.line.MatchString(line) {
+			l.isReady()
+			close(ready)
+			waiting = false
+		}
+		fmt.Print(line)
+		if err != nil {
+			return
+		}
 	}
-	fmt.Print(line)
-	if err == nil {
-		_, _ = io.Copy(os.Stdout, r)
-	}
+}
+
+func (l *lazypull) isReady() {
+	l.Ready = l.now()
+	l.costs = l.count().since(l.before)
 }

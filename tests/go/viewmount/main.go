@@ -6,6 +6,8 @@
 //
 //	viewmount -address SOCKET -snapshotter NAME IMAGE TARGET
 //	viewmount -address SOCKET -snapshotter NAME -u TARGET
+//
+// With -rw it is what a container has: prepared above the top layer, and writable.
 package main
 
 import (
@@ -28,6 +30,7 @@ const timeout = 60 * time.Second
 func main() {
 	address := flag.String("address", "", "containerd's `socket`")
 	snapshotter := flag.String("snapshotter", "overlayfs", "its `name`")
+	writable := flag.Bool("rw", false, "a snapshot to write to, no view")
 	unmount := flag.Bool("u", false, "unmount TARGET and remove its view")
 	flag.Parse()
 
@@ -40,7 +43,7 @@ func main() {
 	case *unmount && flag.NArg() == 1:
 		err = unmountView(ctx, client.SnapshotService(*snapshotter), flag.Arg(0))
 	case !*unmount && flag.NArg() == 2:
-		err = mountView(ctx, client, *snapshotter, flag.Arg(0), flag.Arg(1))
+		err = mountView(ctx, client, *snapshotter, flag.Arg(0), flag.Arg(1), *writable)
 	default:
 		err = errors.New("wrong arguments, see the head of its source")
 	}
@@ -51,7 +54,7 @@ func main() {
 }
 
 // mountView names the view after the target. Garbage collection must leave it alone.
-func mountView(ctx context.Context, client *containerd.Client, name, ref, target string) error {
+func mountView(ctx context.Context, client *containerd.Client, name, ref, target string, writable bool) error {
 	image, err := client.GetImage(ctx, ref)
 	if err != nil {
 		return fmt.Errorf("image %s: %w", ref, err)
@@ -64,9 +67,13 @@ func mountView(ctx context.Context, client *containerd.Client, name, ref, target
 	root := snapshots.WithLabels(map[string]string{
 		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
 	})
-	mounts, err := sn.View(ctx, target, identity.ChainID(diffIDs).String(), root)
+	snapshot := sn.View
+	if writable {
+		snapshot = sn.Prepare
+	}
+	mounts, err := snapshot(ctx, target, identity.ChainID(diffIDs).String(), root)
 	if err != nil {
-		return fmt.Errorf("view on %s: %w", name, err)
+		return fmt.Errorf("snapshot on %s: %w", name, err)
 	}
 	if err := mount.All(mounts, target); err != nil {
 		_ = sn.Remove(ctx, target)

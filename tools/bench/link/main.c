@@ -7,8 +7,8 @@
  * makes DIR/server (10.77.0.1) and DIR/client (10.77.0.2), to be entered with nsenter --net=FILE,
  * each with a TUN device. What one side sends waits in a queue of one bandwidth-delay product (what
  * does not fit is dropped), leaves it at RATE_MBIT, and arrives RTT_MS / 2 later. Before it says
- * "ready", the link is measured from inside: round trips of one byte, and a bulk transfer. SIGTERM
- * ends it.
+ * "ready", the link is measured from inside: round trips of one byte, and a bulk transfer. SIGUSR1
+ * takes delay and rate away, for what nobody measures; SIGUSR2 brings them back. SIGTERM ends it.
  *
  * Packets may be up to 16000 bytes (TSO) and are handed over as they are, so that 1 Gbit/s takes
  * less than a processor; each is charged for the headers that its segments would have.
@@ -75,7 +75,7 @@ static struct lane lanes[2];
 static int64_t delay_ns;
 static double ns_per_byte;
 static size_t queue_max;
-static volatile sig_atomic_t ended;
+static volatile sig_atomic_t ended, fast;
 static pid_t owner; /* of the namespaces' files */
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
@@ -201,9 +201,10 @@ static void enqueue(struct lane *l, const char *data, size_t len, int64_t now)
 	p->next = NULL;
 	if (l->free_ns < now)
 		l->free_ns = now;
-	l->free_ns += (int64_t)((double)charged * ns_per_byte);
+	if (!fast)
+		l->free_ns += (int64_t)((double)charged * ns_per_byte);
 	p->left_ns = l->free_ns;
-	p->due_ns = p->left_ns + delay_ns;
+	p->due_ns = p->left_ns + (fast ? 0 : delay_ns);
 	l->queued += charged;
 	if (!l->waiting)
 		l->waiting = p;
@@ -378,10 +379,15 @@ static void on_end(int signal)
 	ended = 1;
 }
 
+static void on_user(int signal)
+{
+	fast = signal == SIGUSR1;
+}
+
 int main(int argc, char **argv)
 {
 	double rtt_ms = argc == 4 ? atof(argv[2]) : 0, mbit = argc == 4 ? atof(argv[3]) : 0;
-	struct sigaction on_term = {.sa_handler = on_end};
+	struct sigaction on_term = {.sa_handler = on_end}, on_usr = {.sa_handler = on_user};
 
 	if (rtt_ms <= 0 || mbit <= 0) {
 		fprintf(stderr, "usage: link DIR RTT_MS RATE_MBIT\n");
@@ -395,6 +401,8 @@ int main(int argc, char **argv)
 	prctl(PR_SET_TIMERSLACK, 1);
 	sigaction(SIGTERM, &on_term, NULL);
 	sigaction(SIGINT, &on_term, NULL);
+	sigaction(SIGUSR1, &on_usr, NULL);
+	sigaction(SIGUSR2, &on_usr, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	owner = getpid();
 	atexit(unmake_sides);
