@@ -81,7 +81,7 @@ by_firstlight() {
 # by_ctr_remote IMAGE FORMAT RUN
 by_ctr_remote() {
 	local to=bench.invalid/$1:to options=(--zstdchunked) cpu digest
-	[[ $2 != estargz ]] || options=(--estargz --estargz-compression-level $GZIP_LEVEL)
+	[[ $2 != estargz ]] || options=(--estargz --estargz-compression-level "$GZIP_LEVEL")
 	sync -f "$T"
 	echo 5 >"/proc/$containerd_pid/clear_refs"
 	cpu=$(containerd_cpu)
