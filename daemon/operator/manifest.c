@@ -323,6 +323,25 @@ int config_diff_ids(struct str body, size_t layers_n, struct arena *a, struct di
 	return 0;
 }
 
+int config_fits(struct str body, const struct platform *host, struct arena *a, struct err *err)
+{
+	struct platform made;
+	struct json *doc;
+	int r = parse(body, a, "config", &doc, err);
+
+	if (r < 0)
+		return r;
+	made = (struct platform){json_text(doc, "os"), json_text(doc, "architecture"),
+				 json_text(doc, "variant")};
+	if (!word(made.os) || !word(made.arch) || platform_fit(host, &made))
+		return 0; /* who does not say is believed */
+	return err_set(err, -ENOENT,
+		       "the image is not there for " STR_FMT "/" STR_FMT "; it is for " STR_FMT
+		       "/" STR_FMT,
+		       STR_ARG(host->os), STR_ARG(host->arch), STR_ARG(made.os),
+		       STR_ARG(made.arch));
+}
+
 void chain_ids(struct digest *ids, size_t n)
 {
 	char text[2 * DIGEST_TEXT_SIZE];

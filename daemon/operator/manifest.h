@@ -55,6 +55,9 @@ int manifest_parse(struct str body, struct arena *a, struct manifest *ret, struc
 int config_diff_ids(struct str body, size_t layers_n, struct arena *a, struct digest **ret,
 		    struct err *err);
 
+/* Of an image that no index names: -ENOENT if its config says that it is for another platform. */
+int config_fits(struct str body, const struct platform *host, struct arena *a, struct err *err);
+
 /* Chain ids (image-spec config.md "Layer ChainID"), in place of the diff ids. */
 void chain_ids(struct digest *ids, size_t n);
 

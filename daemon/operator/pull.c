@@ -232,6 +232,7 @@ static int layers_from_manifest(struct pull *p, struct err *err)
 may_suspend static int get_config(struct pull *p, struct err *err)
 {
 	struct digest *ids;
+	struct str body;
 	int r = containerd_content_read(p->op->containerd, &p->at, &p->manifest.config.digest,
 					IMAGE_CONFIG_MAX, &p->config_body, NULL);
 
@@ -240,9 +241,11 @@ may_suspend static int get_config(struct pull *p, struct err *err)
 		r = resolve_config(p->op->options.resolver, str_of(p->name), &p->manifest_at.digest,
 				   &p->config_body, err);
 	}
+	body = (struct str){(char *)p->config_body.data, p->config_body.len};
+	if (r == 0 && !p->index.n)
+		r = config_fits(body, &p->platform, &p->arena, err);
 	if (r == 0)
-		r = config_diff_ids((struct str){(char *)p->config_body.data, p->config_body.len},
-				    p->layers_n, &p->arena, &ids, err);
+		r = config_diff_ids(body, p->layers_n, &p->arena, &ids, err);
 	if (r)
 		return r;
 	for (size_t i = 0; i < p->layers_n; i++)

@@ -143,7 +143,8 @@ for wrong in "UPPER/case" "$REGISTRY/t/none:1" "$REGISTRY/t/keep:none" "127.0.0.
 	! fl pull --plain-http "$wrong" >/dev/null 2>"$T/wrong.err" || fail "$wrong was pulled"
 	[[ $(grep -cv '^hint: ' "$T/wrong.err") == 1 ]] || fail "not one line: $(cat "$T/wrong.err")"
 done
-! fl pull --plain-http --platform linux/s390x "$REGISTRY/t/keep:1" 2>/dev/null >&2 || true
+! fl pull --plain-http --platform linux/s390x "$REGISTRY/t/small:org" >/dev/null 2>"$T/wrong.err" || fail "pulled for s390x"
+grep -q 'not there for linux/s390x; it is for linux/amd64' "$T/wrong.err" || fail "says: $(cat "$T/wrong.err")"
 ctr image rm --sync "$image" >/dev/null
 [[ $(ids) == "$kept" ]] || fail "left over: $(diff <(echo "$kept") <(ids))"
 

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(list.best < list.n);
 	if (manifest_parse(body, &a, &m, NULL) == 0)
 		require(m.layers_n <= CONTROL_LAYERS_MAX && m.config.size <= IMAGE_CONFIG_MAX);
+	(void)!config_fits(body, &host, &a, NULL);
 	for (size_t n = 0; n < 3; n++) {
 		if (config_diff_ids(body, n, &a, &ids, NULL) == 0)
 			chain_ids(ids, n);

@@ -133,6 +133,7 @@ static void test_manifest(void **state)
 static void test_config(void **state)
 {
 	struct digest *ids, want;
+	struct platform arm;
 	static const char both[] = A " " B;
 
 	(void)state;
@@ -149,6 +150,17 @@ static void test_config(void **state)
 	assert_int_equal(config_diff_ids(STR("{\"rootfs\":{\"diff_ids\":[1]}}"), 1, &a, &ids, &err),
 			 -EBADMSG);
 	assert_int_equal(config_diff_ids(STR("{}"), 0, &a, &ids, &err), -EOPNOTSUPP);
+	assert_int_equal(platform_parse(STR("linux/arm64"), &a, &arm, &err), 0);
+	assert_int_equal(
+		config_fits(STR("{\"os\":\"linux\",\"architecture\":\"aarch64\"}"), &arm, &a, &err),
+		0);
+	assert_int_equal(config_fits(STR("{\"architecture\":\"amd64\"}"), &arm, &a, &err), 0);
+	assert_int_equal(
+		config_fits(STR("{\"os\":\"linux\",\"architecture\":\"amd64\"}"), &arm, &a, &err),
+		-ENOENT);
+	assert_string_equal(err.text,
+			    "the image is not there for linux/arm64; it is for linux/amd64");
+	assert_int_equal(config_fits(STR("[1"), &arm, &a, &err), -EBADMSG);
 }
 
 int main(void)
