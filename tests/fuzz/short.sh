@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 360
+# timeout: 300
 # Every fuzzer for a short while, on its corpus. FUZZ_SHORT = seconds each.
 set -eu
 tmp=$(mktemp -d)
@@ -13,7 +13,7 @@ for f in build-fuzz/fuzz_*; do
 	mkdir -p "$tmp/$name"
 	corpus=tests/data/fuzz/$name
 	echo "fuzz $name"
-	"$f" -max_total_time="${FUZZ_SHORT:-15}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	"$f" -max_total_time="${FUZZ_SHORT:-10}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
 		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus") ||
 		exit 1 # libFuzzer's own code, 77, would be a skip
 done
