@@ -28,8 +28,8 @@ DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-de
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
-	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux
-DEPS_BENCH := fio gnuplot-nox curl time
+	golang-github-containerd-stargz-snapshotter-dev man-db groff-base tmux curl shellcheck
+DEPS_BENCH := fio gnuplot-nox time
 DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps dpkg-dev xz-utils \
 	stargz-snapshotter
 
