@@ -123,11 +123,12 @@ may_suspend static int need(struct fill_reader *r, struct object *obj, uint64_t 
 may_suspend static int try_read(struct fill_reader *r, struct object *obj, uint64_t off, size_t len,
 				void **ret_buf)
 {
-	void *buf = NULL;
+	void *buf;
 	int res = need(r, obj, off, len);
 
-	if (res == 0)
-		res = buffer_get(r, &buf);
+	if (res < 0)
+		return res;
+	res = buffer_get(r, &buf);
 	if (res < 0)
 		return res;
 	res = fetch_copy(r->fetcher, obj, off, buf, len);
