@@ -121,8 +121,8 @@ say "much behind the tar's end takes no memory"
 head -c 1024 /dev/zero >"$T/long.tar"
 truncate -s 600M "$T/long.tar"
 layout_of "$T/long" "$T/long.tar"
-# The layer itself is mapped, and not counted here.
-(ulimit -d 400000 && convert -j 2 "oci:$T/long" "oci:$T/long-out") || fail "a long end of a tar needs much memory"
+# The layer itself is mapped, and not counted here. Sanitizers reserve more than any limit.
+([[ -n ${SAN-} ]] || ulimit -d 400000 && convert -j 2 "oci:$T/long" "oci:$T/long-out") || fail "a long end of a tar needs much memory"
 
 say "a bomb leaves room, and says what is wrong"
 mkdir "$T/tmpfs"
