@@ -65,7 +65,8 @@ PRELOADS := $(patsubst tests/system/%.c,$(BUILD)/tests/%.so,$(wildcard tests/sys
 GO_PROGRAMS := $(addprefix $(BUILD)/go/,$(sort $(notdir $(patsubst %/,%,$(dir \
 	$(wildcard tests/go/*/*.go tools/bench/go/*/*.go))))))
 FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh) $(wildcard tests/e2e/test_*.sh))
+E2E_TESTS := $(sort $(wildcard tests/e2e/test_*.sh))
+SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh)) $(E2E_TESTS)
 
 .PHONY: all deps check check-containerds unit tests demo bench bench-smoke fuzz fuzz-build fuzz-short tidy install \
 	clean go FORCE
@@ -155,12 +156,12 @@ check: deps
 	$(Q)$(MAKE) --no-print-directory tests go fuzz-build $(BUILD)/bench/link
 	$(Q)BUILD=$(BUILD) SAN=$(SAN) tests/run $(wildcard tests/tidy/test_*.sh) $(UNIT) tests/fuzz/short.sh $(SYSTEM_TESTS)
 
-# What has to do with containerd, again with those of newer Debian releases: 1.7 and 2.x.
+# What has to do with containerd, again with those of newer Debian releases: 1.7 and 2.x. E2E_TESTS: which.
 check-containerds: deps
 	$(Q)$(MAKE) --no-print-directory tests go $(BUILD)/bench/link
 	$(Q)set -e; for dir in $$(tools/dev/containerds.sh $(BUILD)/containerds trixie sid); do \
 		$$dir/containerd --version; \
-		PATH=$$dir:$$PATH BUILD=$(BUILD) SAN=$(SAN) tests/run $(sort $(wildcard tests/e2e/test_*.sh)); \
+		PATH=$$dir:$$PATH BUILD=$(BUILD) SAN=$(SAN) tests/run $(E2E_TESTS); \
 	done
 
 tidy:

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Reads files. Owns nothing. */
+/* Owns nothing. */
 #include "base/file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 
@@ -35,4 +36,46 @@ int file_read_all(const char *path, size_t max, struct buf *b, struct err *err)
 		if (b->len - start > max)
 			return err_set(err, -EFBIG, "larger than %zu bytes", max);
 	}
+}
+
+int file_pread_all(int fd, void *data, size_t n, uint64_t off)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = pread(fd, (char *)data + done, n - done, (off_t)(off + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -ENODATA;
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int file_pwrite_all(int fd, const void *data, size_t n, uint64_t off)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = pwrite(fd, (const char *)data + done, n - done, (off_t)(off + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -EIO;
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int file_write_all(int fd, const void *data, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t r = write(fd, (const char *)data + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -EIO;
+		done += (size_t)r;
+	}
+	return 0;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "fs/erofs_dir.h"
 #include "fs/erofs_format.h"
@@ -255,25 +256,16 @@ static int lay_out(struct image *im)
 
 static int flush(struct image *im)
 {
-	size_t done = 0;
+	int r;
 
 	/* Only now is all of the first block known; what is written first is never shorter. */
 	if (im->flushed == 0)
 		put32(im->out.data + EROFS_SB_AT + SB_CHECKSUM,
 		      erofs_crc(im->out.data + EROFS_SB_AT, EROFS_BLOCK - EROFS_SB_AT));
-	while (done < im->out.len) {
-		ssize_t n =
-			pwrite(im->fd, im->out.data + done, im->out.len - done, (off_t)im->flushed);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			done += (size_t)n;
-			im->flushed += (uint64_t)n;
-		}
-	}
+	r = file_pwrite_all(im->fd, im->out.data, im->out.len, im->flushed);
+	im->flushed += im->out.len;
 	im->out.len = 0;
-	return 0;
+	return r;
 }
 
 static int flush_full(struct image *im)

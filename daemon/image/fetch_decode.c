@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "image/fetch_impl.h"
@@ -51,37 +52,12 @@ struct decode_job {
 /* --- on a thread --------------------------------------------------------------------------------
  */
 
-static int write_at(int fd, const uint8_t *data, size_t n, uint64_t off)
+/* The disk does not take it, for reason why: what it has taken of it comes back. */
+static int part_unwritten(struct part *p, int why)
 {
-	while (n) {
-		ssize_t r = pwrite(fd, data, n, (off_t)off);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0)
-			return r < 0 ? -errno : -EIO;
-		data += r;
-		off += (uint64_t)r;
-		n -= (size_t)r;
-	}
-	return 0;
-}
-
-/* The disk does not take it, for reason r: what it has taken of it comes back. */
-static int part_unwritten(struct part *p, int r)
-{
+	p->unwritten = why;
 	p->bytes = malloc(p->c.size);
-	if (!p->bytes)
-		return -ENOMEM;
-	for (size_t n = 0; n < p->have;) {
-		ssize_t got = pread(p->fd, p->bytes + n, p->have - n, (off_t)(p->c.file_off + n));
-
-		if (got == 0 || (got < 0 && errno != EINTR))
-			return got < 0 ? -errno : -EIO;
-		n += got > 0 ? (size_t)got : 0;
-	}
-	p->unwritten = r;
-	return 0;
+	return p->bytes ? file_pread_all(p->fd, p->bytes, p->have, p->c.file_off) : -ENOMEM;
 }
 
 static void part_feed(struct part *p, const uint8_t *data, size_t n, struct err *err)
@@ -92,7 +68,7 @@ static void part_feed(struct part *p, const uint8_t *data, size_t n, struct err 
 		return;
 	sha256_add(&p->sha, data, n);
 	if (!p->bytes)
-		r = write_at(p->fd, data, n, p->c.file_off + p->have);
+		r = file_pwrite_all(p->fd, data, n, p->c.file_off + p->have);
 	if (r < 0)
 		r = part_unwritten(p, r);
 	if (r < 0)
@@ -340,7 +316,7 @@ static int part_keep(struct transfer *t, struct part *p, struct err *err)
 	int r;
 
 	if (t->fill && !p->fl->waiters)
-		return p->unwritten;
+		return err_errno(err, p->unwritten, "write a chunk");
 	if (t->fill)
 		fill_failed(t->fill, p->fl->index, &why);
 	r = memory_keep(f, &p->fl->name, take_ptr(p->bytes), p->c.size);

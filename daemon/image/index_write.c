@@ -2,6 +2,7 @@
 /* The builder's end: contents become objects, once each, and all goes into the file. */
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/limits.h"
 #include "image/index_build.h"
 
@@ -158,22 +159,11 @@ struct out {
 
 static int write_at(int fd, const void *data, size_t n, uint64_t off, struct err *err)
 {
-	const uint8_t *at = data;
+	int r = file_pwrite_all(fd, data, n, off);
 
-	while (n > 0) {
-		ssize_t r = pwrite(fd, at, n, (off_t)off);
-		int code = r < 0 ? errno : 0;
-
-		if (code == EINTR)
-			continue;
-		if (r <= 0)
-			return err_errno(err, code == ENOSPC || code == EDQUOT ? -ENOSPC : -EIO,
-					 "layer index: write");
-		at += r;
-		off += (uint64_t)r;
-		n -= (size_t)r;
-	}
-	return 0;
+	if (r == 0)
+		return 0;
+	return err_errno(err, r == -ENOSPC || r == -EDQUOT ? -ENOSPC : -EIO, "layer index: write");
 }
 
 static int flush(struct out *o, struct err *err)

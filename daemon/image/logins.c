@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/file.h"
 
 #include "base/banned.h"
 
@@ -20,33 +21,9 @@ struct head {
 	uint32_t at; /* bytes << 1 | half */
 };
 
-static off_t half_at(unsigned half)
+static uint64_t half_at(unsigned half)
 {
-	return LOGINS_HEAD_BYTES + (off_t)half * LOGINS_HALF_BYTES;
-}
-
-static int pread_all(int fd, void *data, size_t n, off_t at)
-{
-	for (size_t done = 0; done < n;) {
-		ssize_t r = pread(fd, (char *)data + done, n - done, at + (off_t)done);
-
-		if (r == 0 || (r < 0 && errno != EINTR))
-			return r == 0 ? -EINVAL : -errno;
-		done += r > 0 ? (size_t)r : 0;
-	}
-	return 0;
-}
-
-static int pwrite_all(int fd, const void *data, size_t n, off_t at)
-{
-	for (size_t done = 0; done < n;) {
-		ssize_t r = pwrite(fd, (const char *)data + done, n - done, at + (off_t)done);
-
-		if (r < 0 && errno != EINTR)
-			return -errno;
-		done += r > 0 ? (size_t)r : 0;
-	}
-	return 0;
+	return LOGINS_HEAD_BYTES + (uint64_t)half * LOGINS_HALF_BYTES;
 }
 
 /* New memory is all zeros: an empty list. */
@@ -57,7 +34,7 @@ static int head_read(int fd, struct head *h)
 
 	if (fstat(fd, &st) < 0 || st.st_size != LOGINS_STATE_SIZE)
 		return -EINVAL;
-	r = pread_all(fd, h, sizeof(*h), 0);
+	r = file_pread_all(fd, h, sizeof(*h), 0);
 	if (r < 0)
 		return r;
 	if (h->magic == 0 && h->at == 0)
@@ -98,7 +75,7 @@ static int erase(int fd, unsigned half, size_t n)
 {
 	auto_free char *zeros = calloc(1, n + 1);
 
-	return zeros ? pwrite_all(fd, zeros, n, half_at(half)) : -ENOMEM;
+	return zeros ? file_pwrite_all(fd, zeros, n, half_at(half)) : -ENOMEM;
 }
 
 int logins_write(int fd, const struct login_text *list, size_t n)
@@ -114,9 +91,9 @@ int logins_write(int fd, const struct login_text *list, size_t n)
 	r = pack(&b, list, n);
 	new = (struct head){MAGIC, (uint32_t)b.len << 1 | !(old.at & 1)};
 	if (r == 0)
-		r = pwrite_all(fd, b.data, b.len, half_at(new.at & 1));
+		r = file_pwrite_all(fd, b.data, b.len, half_at(new.at & 1));
 	if (r == 0)
-		r = pwrite_all(fd, &new, sizeof(new), 0);
+		r = file_pwrite_all(fd, &new, sizeof(new), 0);
 	if (r == 0)
 		r = erase(fd, old.at & 1, old.at >> 1);
 	wipe(&b);
@@ -154,7 +131,7 @@ int logins_read(int fd, int (*fn)(void *arg, const struct login_text *l), void *
 		return r;
 	r = buf_reserve(&b, h.at >> 1);
 	if (r == 0)
-		r = pread_all(fd, b.data, h.at >> 1, half_at(h.at & 1));
+		r = file_pread_all(fd, b.data, h.at >> 1, half_at(h.at & 1));
 	if (r == 0)
 		r = unpack((char *)b.data, h.at >> 1, fn, arg);
 	wipe(&b);

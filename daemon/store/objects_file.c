@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "store/objects_impl.h"
@@ -44,38 +45,6 @@ int64_t file_disk_bytes(int fd)
 	struct stat st;
 
 	return fstat(fd, &st) == 0 ? (int64_t)st.st_blocks * 512 : 0;
-}
-
-static int full_pread(int fd, void *buf, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pread(fd, buf, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -ENODATA;
-		buf = (char *)buf + n;
-		len -= (size_t)n;
-		off += (size_t)n;
-	}
-	return 0;
-}
-
-static int full_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, buf, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		buf = (const char *)buf + n;
-		len -= (size_t)n;
-		off += (size_t)n;
-	}
-	return 0;
 }
 
 /* A name for a file that has none. */
@@ -144,9 +113,9 @@ static int open_partial(struct objects *o, const struct content *c, struct opene
 	fd = openat(o->partial_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	r = full_pread(fd, head, sizeof(head), presence_off(c->size));
+	r = file_pread_all(fd, head, sizeof(head), presence_off(c->size));
 	if (r == 0)
-		r = full_pread(fd, bitmap, n, presence_off(c->size) + sizeof(head));
+		r = file_pread_all(fd, bitmap, n, presence_off(c->size) + sizeof(head));
 	if (r == 0)
 		r = presence_check((struct str){head, sizeof(head)},
 				   (struct str){(char *)bitmap, n}, o->options.boot, c->size,
@@ -250,11 +219,11 @@ int file_write_presence(struct objects *o, const struct content *c, int fd, bool
 	char head[PRESENCE_HEAD], name[DIGEST_HEX_SIZE];
 	int r;
 
-	r = full_pwrite(fd, bytes, to - from, off + sizeof(head) + from);
+	r = file_pwrite_all(fd, bytes, to - from, off + sizeof(head) + from);
 	if (r < 0 || named)
 		return r;
 	presence_encode(o->options.boot, c->size, c->chunks_n, head);
-	r = full_pwrite(fd, head, sizeof(head), off);
+	r = file_pwrite_all(fd, head, sizeof(head), off);
 	if (r == 0 && ftruncate(fd, (off_t)(off + sizeof(head) + presence_size(c->chunks_n))) < 0)
 		r = -errno;
 	if (r < 0)
@@ -293,7 +262,7 @@ int file_hash(int fd, uint64_t size, struct digest *ret)
 	for (uint64_t off = 0; off < size && r == 0;) {
 		size_t n = size - off < HASH_BLOCK ? (size_t)(size - off) : HASH_BLOCK;
 
-		r = full_pread(fd, buf, n, off);
+		r = file_pread_all(fd, buf, n, off);
 		if (r == 0)
 			sha256_add(&s, buf, n);
 		off += n;
@@ -402,7 +371,7 @@ int objects_write_whole(const struct objects *o, const struct digest *key, const
 	fd = openat(o->partial_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, MODE_FRESH);
 	if (fd < 0)
 		return err_errno(err, -errno, "create object %s", path + 3);
-	r = full_pwrite(fd, data, size, 0);
+	r = file_pwrite_all(fd, data, size, 0);
 	bytes = r == 0 ? file_disk_bytes(fd) : 0;
 	if (r == 0)
 		r = link_fd(fd, o->objects_fd, path);

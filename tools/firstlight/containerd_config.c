@@ -58,18 +58,6 @@ static int put_all(const struct containerd_settings *s, struct buf *b)
 
 /* --- files ------------------------------------------------------------------------------------ */
 
-static int write_all(int fd, const struct buf *text)
-{
-	for (size_t at = 0; at < text->len;) {
-		ssize_t n = write(fd, text->data + at, text->len - at);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		at += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
 static int sync_dir(const char *path)
 {
 	char copy[PATH_BYTES];
@@ -95,7 +83,7 @@ static int keep_old(const char *path)
 static int finish_file(int fd, const char *tmp, const char *path, const struct stat *st,
 		       const struct buf *text, bool keep)
 {
-	int r = write_all(fd, text);
+	int r = file_write_all(fd, text->data, text->len);
 
 	if (r == 0 && st && fchown(fd, st->st_uid, st->st_gid) < 0)
 		r = -errno;

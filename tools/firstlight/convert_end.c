@@ -146,9 +146,7 @@ static int take(void *arg, uint64_t off, const void *data, size_t n)
 	struct taking *t = arg;
 
 	sha256_add(&t->sum, data, n);
-	if (pwrite(t->fd, data, n, (off_t)off) != (ssize_t)n)
-		return errno ? -errno : -EIO;
-	return 0;
+	return file_pwrite_all(t->fd, data, n, off);
 }
 
 static may_suspend int fetch_registry(struct end *e, const struct digest *digest, uint64_t size,
@@ -270,7 +268,7 @@ static int write_file(const char *path, const void *data, size_t n, struct err *
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_errno(err, -errno, "write %s", path);
-	r = write_whole(fd, data, n);
+	r = file_write_all(fd, data, n);
 	if (r == 0 && (fsync(fd) < 0 || rename(tmp, path) < 0))
 		r = -errno;
 	if (r < 0)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/limits.h"
 #include "convert_json.h"
 #include "convert_unpack.h"
@@ -342,7 +343,7 @@ static may_suspend int put_bytes(struct conversion *c, const struct buf *b, bool
 	if (fd < 0)
 		return fd;
 	sha256(b->data, b->len, ret);
-	r = write_whole(fd, b->data, b->len);
+	r = file_write_all(fd, b->data, b->len);
 	return r < 0 ? err_errno(err, r, "write a file") : send(c, ret, fd, b->len, same, err);
 }
 

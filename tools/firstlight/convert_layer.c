@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "convert_codec.h"
 #include "convert_tar.h"
 #include "convert_toc.h"
@@ -51,7 +52,7 @@ struct job {
 
 static int put(struct job *j, const void *data, size_t n)
 {
-	int r = write_whole(j->out_fd, data, n);
+	int r = file_write_all(j->out_fd, data, n);
 
 	if (r < 0)
 		return err_errno(j->err, r, "write the new layer");
@@ -83,7 +84,7 @@ static int put_landmark(int fd, struct err *err)
 
 	tar_header(LANDMARK, 1, blocks);
 	blocks[TAR_BLOCK] = 0xf; /* what it holds in all of them */
-	r = write_whole(fd, blocks, sizeof(blocks));
+	r = file_write_all(fd, blocks, sizeof(blocks));
 	return r < 0 ? err_errno(err, r, "write the tar") : 0;
 }
 

@@ -16,12 +16,11 @@
 
 #include "base/banned.h"
 
-#define BLOCK      512u
 #define READ_BLOCK (64u * 1024)
 
 static uint64_t padded(uint64_t n)
 {
-	return (n + BLOCK - 1) / BLOCK * BLOCK;
+	return (n + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
 }
 
 static int archive_failed(struct archive *a, struct err *err)
@@ -92,7 +91,6 @@ static int take(struct tar_list *l, struct archive_entry *e, struct tar_entry *t
 {
 	const char *link =
 		archive_entry_hardlink(e) ? archive_entry_hardlink(e) : archive_entry_symlink(e);
-
 	int r;
 
 	t->type = type_of(e);
@@ -124,7 +122,7 @@ static int place(struct tar_list *l, uint64_t next, struct err *err)
 	struct tar_entry *t = &l->list[l->n - 1];
 	uint64_t n = padded(t->size);
 
-	if (next % BLOCK || (!t->sparse && (n > next || next - n < t->header + BLOCK)))
+	if (next % TAR_BLOCK || (!t->sparse && (n > next || next - n < t->header + TAR_BLOCK)))
 		return err_set(err, -EBADMSG, "the tar is damaged: %s is cut short", t->name);
 	if (n && !t->sparse && t->data + n != next)
 		return err_set(err, -EOPNOTSUPP, "the bytes of %s are not in one piece", t->name);
@@ -140,7 +138,6 @@ static int scan(struct archive *a, struct tar_list *l, struct err *err)
 
 	while ((r = archive_read_next_header(a, &e)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
 		uint64_t at = (uint64_t)archive_read_header_position(a);
-
 		int bad = l->n ? place(l, at, err) : 0;
 
 		if (bad)

@@ -14,6 +14,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 
+#define TAR_BLOCK       512u
 #define TAR_ENTRIES_MAX 4000000
 #define TAR_MEMORY_MAX  (2ull << 30) /* of the entries of one layer */
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "image/codec.h"
 
@@ -27,22 +28,6 @@ struct sink {
 	struct sha256 sum;
 	struct err *err;
 };
-
-int write_whole(int fd, const void *data, size_t n)
-{
-	const char *p = data;
-
-	for (size_t done = 0; done < n;) {
-		ssize_t w = write(fd, p + done, n - done);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return w < 0 ? -errno : -EIO;
-		done += (size_t)w;
-	}
-	return 0;
-}
 
 int convert_room(int fd, uint64_t n, uint64_t free_min, struct err *err)
 {
@@ -86,7 +71,7 @@ static int put(void *arg, const void *data, size_t n)
 		if (r < 0)
 			return r;
 		sha256_add(&s->sum, p, step);
-		r = write_whole(s->fd, p, step);
+		r = file_write_all(s->fd, p, step);
 		p += step;
 		n -= step;
 	}

@@ -10,11 +10,6 @@
 #include "convert_layer.h"
 #include "convert_tar.h"
 
-#define TAR_BLOCK 512u
-
-/* The whole of it to fd; -EIO and others as write(2) says, the text is the caller's. */
-int write_whole(int fd, const void *data, size_t n);
-
 /* Would n more bytes leave free_min free where fd is? -ENOSPC. */
 int convert_room(int fd, uint64_t n, uint64_t free_min, struct err *err);
 

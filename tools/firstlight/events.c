@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* firstlight events: what happens, as it happens. */
 #include <stdio.h>
-#include <string.h>
 
+#include "base/event.h"
 #include "client.h"
 #include "cmd.h"
 #include "options.h"
@@ -80,19 +80,6 @@ static may_suspend int follow(struct client *c, void *arg)
 	return r == -EPIPE ? client_fail(c, r, "the output cannot be written") : r;
 }
 
-static const char *const kinds[] = {"layer-lazy",    "layer-ordinary", "layer-complete",
-				    "layer-removed", "read-failed",    "pull-ready",
-				    "pull-failed"};
-
-static bool is_kind(const char *s)
-{
-	for (size_t i = 0; i < array_size(kinds); i++) {
-		if (strcmp(kinds[i], s) == 0)
-			return true;
-	}
-	return false;
-}
-
 int cmd_events(int argc, char **argv)
 {
 	const char *address = options_address();
@@ -116,7 +103,7 @@ int cmd_events(int argc, char **argv)
 	if (r != OPTIONS_GO)
 		return r;
 	for (size_t i = 0; i < f.kinds.n; i++) {
-		if (!is_kind(f.kinds.items[i]))
+		if (!event_is_kind(f.kinds.items[i]))
 			return out_misuse("events", "no kind of event is called \"%s\"",
 					  f.kinds.items[i]);
 	}
