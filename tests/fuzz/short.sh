@@ -5,16 +5,23 @@
 set -eu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-found=0
-for f in build-fuzz/fuzz_*; do
-	[ -x "$f" ] && [ ! -d "$f" ] || continue
-	found=$((found + 1))
-	name=${f##*/fuzz_}
-	mkdir -p "$tmp/$name"
+
+one() {
+	name=${1##*/fuzz_}
 	corpus=tests/data/fuzz/$name
-	echo "fuzz $name"
-	"$f" -max_total_time="${FUZZ_SHORT:-10}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
-		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus") ||
-		exit 1 # libFuzzer's own code, 77, would be a skip
-done
-[ $found -gt 0 ] || { echo "no fuzzer was built"; exit 1; }
+	mkdir -p "$tmp/$name"
+	status=0
+	"$1" -max_total_time="${FUZZ_SHORT:-10}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus") >"$tmp/$name.log" 2>&1 || status=1
+	printf 'fuzz %s\n%s\n' "$name" "$(cat "$tmp/$name.log")"
+	return $status
+}
+
+if [ $# = 1 ]; then
+	one "$1"
+	exit
+fi
+found=$(find build-fuzz -maxdepth 1 -name 'fuzz_*' -type f -executable | sort)
+[ -n "$found" ] || { echo "no fuzzer was built"; exit 1; }
+# As many at once as there are processors. libFuzzer's own code of a failure, 77, would be a skip.
+echo "$found" | xargs -P "$(nproc)" -n 1 "$0" || exit 1
