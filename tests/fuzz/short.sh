@@ -8,11 +8,12 @@ trap 'rm -rf "$tmp"' EXIT
 
 one() {
 	name=${1##*/fuzz_}
-	corpus=tests/data/fuzz/$name
 	mkdir -p "$tmp/$name"
+	set -- "$1" "$tmp/$name"
+	[ ! -d "tests/data/fuzz/$name" ] || set -- "$@" "tests/data/fuzz/$name"
 	status=0
-	"$1" -max_total_time="${FUZZ_SHORT:-10}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
-		-artifact_prefix="$tmp/" "$tmp/$name" $([ -d "$corpus" ] && echo "$corpus") >"$tmp/$name.log" 2>&1 || status=1
+	"$@" -max_total_time="${FUZZ_SHORT:-10}" -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix="$tmp/" >"$tmp/$name.log" 2>&1 || status=1
 	printf 'fuzz %s\n%s\n' "$name" "$(cat "$tmp/$name.log")"
 	return $status
 }

@@ -47,7 +47,7 @@ declare -A MODE=(
 readonly SAMPLE_SECONDS=240 QUIET_SECONDS=60
 
 runs=3 minutes=60 images=$ALL_IMAGES links="50:100"
-modes="overlayfs stargz stargz-opt firstlight curl curl-opt"
+modes="overlayfs stargz stargz-opt firstlight firstlight-opt curl curl-opt"
 while (($# > 0)); do
 	case $1 in
 	--runs) runs=$2; shift ;;

@@ -18,10 +18,11 @@
 # Options: --quick, --runs N  2 or N runs of each instead of 5
 #          --images "..."     kinds of tests/e2e/image.sh
 #          --formats "..."    zstd:chunked, estargz
-# Every run goes to $BUILD/bench/convert.jsonl. E2E_CACHE: where images are kept ($BUILD/e2e).
+# Samples: convert.jsonl in the run's directory (see lib.sh). E2E_CACHE: where images are kept ($BUILD/e2e).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/../../tests/e2e/lib.sh"
 . "$(dirname "$0")/../../tests/e2e/lazy.sh"
+. "$(dirname "$0")/lib.sh"
 
 runs=5 images="python nodejs redis" formats="zstd:chunked estargz"
 while (($# > 0)); do
@@ -35,7 +36,6 @@ while (($# > 0)); do
 	shift
 done
 readonly GZIP_LEVEL=6
-OUT=$BUILD/bench/convert.jsonl
 
 from() {
 	echo "bench.invalid/$1:from"
@@ -52,15 +52,15 @@ containerd_cpu() {
 	awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$containerd_pid/stat"
 }
 
-# sample BY IMAGE FORMAT RUN SIZE CPU PEAK_KB: a line, with what timed has left; CPU and PEAK_KB are containerd's.
-sample() {
+# note BY IMAGE FORMAT RUN SIZE CPU PEAK_KB: a sample, with what timed has left; CPU and PEAK_KB are containerd's.
+note() {
 	local elapsed user system peak
 	read -r elapsed user system peak <"$T/time"
 	jq -nc --arg by "$1" --arg image "$2" --arg format "$3" --argjson run "$4" --argjson size "$5" \
 		--argjson s "$elapsed" --argjson user "$user" --argjson system "$system" --argjson client_kb "$peak" \
 		--argjson server_cpu "$6" --argjson server_kb "$7" \
 		'{$by, $image, $format, $run, seconds: $s, cpu_seconds: ($user + $system + $server_cpu), $size,
-		  peak_kb: ($client_kb + $server_kb)}' >>"$OUT"
+		  peak_kb: ($client_kb + $server_kb)}' | record convert
 }
 
 layers_size() {
@@ -74,7 +74,7 @@ by_firstlight() {
 	rm -rf "$T/made"
 	sync -f "$T"
 	timed "$BUILD/firstlight" convert -f "$2" "oci:$layout" "oci:$T/made"
-	sample firstlight "$1" "$2" "$3" "$(layers_size <"$(layout_blob "$T/made" manifest)")" 0 0
+	note firstlight "$1" "$2" "$3" "$(layers_size <"$(layout_blob "$T/made" manifest)")" 0 0
 	rm -rf "$T/made"
 }
 
@@ -87,7 +87,7 @@ by_ctr_remote() {
 	cpu=$(containerd_cpu)
 	timed ctr-remote --address "$CONTAINERD_SOCKET" image convert "${options[@]}" --oci "$(from "$1")" "$to"
 	digest=$(ctr image ls "name==$to" | awk 'NR == 2 { print $3 }')
-	sample ctr-remote "$1" "$2" "$3" "$(ctr content get "$digest" | layers_size)" \
+	note ctr-remote "$1" "$2" "$3" "$(ctr content get "$digest" | layers_size)" \
 		"$(containerd_cpu | awk -v before="$cpu" '{ print $1 - before }')" \
 		"$(awk '/^VmHWM/ { print $2 }' "/proc/$containerd_pid/status")"
 	ctr image rm --sync "$to" >/dev/null
@@ -95,8 +95,7 @@ by_ctr_remote() {
 
 need ctr-remote jq /usr/bin/time
 [[ -x $BUILD/firstlight ]] || fail "$BUILD/firstlight is not built"
-mkdir -p "$(dirname "$OUT")"
-: >"$OUT"
+bench_open
 start_containerd
 for image in $images; do
 	layout=$(lazy_image "$image" org)
@@ -117,5 +116,5 @@ for ((run = 1; run <= runs; run++)); do
 	done
 done
 jq -rs --arg kernel "$(uname -r)" --arg cpus "$(nproc)" --arg load "$(cut -d ' ' -f 1 /proc/loadavg)" \
-	-f "$(dirname "$0")/convert.jq" "$OUT"
-echo "runs: $OUT"
+	-L "$(dirname "$0")" -f "$(dirname "$0")/convert.jq" "$RUN/convert.jsonl"
+echo "samples: $RUN/convert.jsonl"

@@ -54,10 +54,19 @@ def chaos_rows:
 	  one("longest read"; "ms"; if .bytes > 0 then .longest_ms else null end),
 	  one("from the pull until all is read"; "s"; if .failed_reads == 0 then .seconds else null end);
 
+def convert_rows:
+	. as $s
+	| def one($what; $unit; $value): row("Conversion"; "\($s.format): \($what)"; $unit; "less"; $s.image; $s.by; $value; false);
+	  one("from a local image to a local image"; "s"; .seconds),
+	  one("processor time"; "s"; .cpu_seconds),
+	  one("size"; "MB"; .size / 1e6),
+	  one("peak memory"; "MiB"; .peak_kb / 1024);
+
 def rows:
 	select(.failed | not)
 	| if .bench == "cold" then cold_rows elif .bench == "steady" then steady_rows elif .bench == "density" then density_rows
-	  elif .bench == "snapshots" then snapshot_rows elif .bench == "chaos" then chaos_rows else empty end;
+	  elif .bench == "snapshots" then snapshot_rows elif .bench == "chaos" then chaos_rows
+	  elif .bench == "convert" then convert_rows else empty end;
 
 # A mode that does not start anything is a floor: it is shown, and not compared.
 def is_floor: startswith("curl") or startswith("(");
@@ -80,7 +89,7 @@ def line($better):
 	| .cells |= map(compared($base; $better));
 
 [.[] | rows] | sort_by(.section as $s
-	| ["Cold starts", "All is here", "Many containers", "Snapshots", "Bad days"] | index([$s])) as $rows
+	| ["Cold starts", "All is here", "Many containers", "Snapshots", "Bad days", "Conversion"] | index([$s])) as $rows
 | [$rows[].group] | uniq | map(. as $g | [$rows[] | select(.group == $g)] as $of
 	| $of[0].better as $better
 	| {section: $of[0].section, title: $g, unit: $of[0].unit, better: $better, plot: $of[0].plot,
