@@ -185,7 +185,21 @@ nodejs_image() {
 }
 
 nginx_image() {
-	app_image nginx-light "http 80 /" nginx -g 'daemon off; error_log /dev/stdout notice;'
+	own_file nginx.conf <<-'CONF'
+		daemon off;
+		error_log /dev/stdout notice;
+		pid /tmp/nginx.pid;
+		events {}
+		http {
+			include /etc/nginx/mime.types;
+			access_log off;
+			server {
+				listen 80;
+				root /app;
+			}
+		}
+	CONF
+	app_image nginx-light "http 80 /version" nginx -c /app/nginx.conf
 }
 
 apache2_image() {
