@@ -33,14 +33,14 @@ full() {
 	export BENCH_CONTAINERD
 	part 240 images.sh
 	start=$SECONDS
-	part 27 cold.sh --runs 3 --minutes 25
+	part 36 cold.sh --runs 2 --minutes 34
 	part 8 cold.sh --runs 1 --minutes 6 --modes "overlayfs erofs stargz stargz-opt firstlight" \
 		--links "1:1000=python,redis,nginx 150:50=python,redis,nginx"
-	part 5 steady.sh --rounds 2
-	part 8 density.sh
-	part 5 chaos.sh --faults "none kill 500 stall disk"
+	part 3 steady.sh --rounds 2
+	part 3 density.sh
+	part 4 chaos.sh --faults "none kill 500 stall disk"
 	part 5 snapshots.sh --rounds 3 --seconds 2 --clients "1 32"
-	part 2 convert.sh --runs 1 --images redis
+	part 1 convert.sh --runs 1 --images redis
 }
 
 smoke() {

@@ -9,7 +9,8 @@
 #
 #   scratch  the image before its update (v1), with nothing here
 #   update   the image after it (v2), in the same daemons: all that wants to come of v1 has come (for that the
-#            link has neither delay nor limit), its container has ended, the page cache is dropped again
+#            link has neither delay nor limit), its container has ended, connections are closed and
+#            the page cache is dropped again
 #
 # Modes are the lines of the table below: a snapshotter and a format of tests/e2e/lazy.sh.
 #   overlayfs   the image as it was built, unpacked by containerd; the client fetches three layers at a
@@ -130,9 +131,9 @@ start_both() {
 	fi
 	begin_client "$(snapshotter_of "$mode")" "$ADDRESS"
 	start_image scratch v1
-	kill -USR1 "$link_pid"
+	link_fast
 	link_quiet $QUIET_SECONDS
-	kill -USR2 "$link_pid"
+	link_slow
 	cold_caches
 	start_image update v2
 }

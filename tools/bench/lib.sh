@@ -229,6 +229,7 @@ host_facts() {
 		--arg stargz "$(package golang-github-containerd-stargz-snapshotter-dev)" \
 		--arg registry "$(package docker-registry)" \
 		--arg erofs_containerd "$(version_of "${BENCH_CONTAINERD:-/nonexistent}/containerd" --version)" \
+		--arg tcp "$(sysctl -n net.ipv4.tcp_congestion_control)" \
 		--arg load "$(cut -d ' ' -f 1 /proc/loadavg)" --argjson sync_us "$(sync_us)" \
 		'$ARGS.named | .load |= tonumber'
 }

@@ -108,6 +108,23 @@ link_bytes() {
 	"${client_net[@]}" awk -F '[: ]+' '/link0:/ { print $3 }' /proc/net/dev
 }
 
+# link_fast: no delay and no limit, for what nobody measures.
+link_fast() {
+	kill -USR1 "$link_pid"
+}
+
+# link_slow: as it was. Connections do not carry over what they have seen of the fast link: with a round trip
+# of microseconds in mind, BBR sends next to nothing for ten seconds, and CUBIC does not go on fast.
+link_slow() {
+	kill -USR2 "$link_pid"
+	"${client_net[@]}" ss -K dst "${ADDRESS%:*}" >/dev/null 2>&1 || true
+	wait_until 5 no_connections || fail "connections over the link stay: ss -K does nothing here (CONFIG_INET_DIAG_DESTROY)"
+}
+
+no_connections() {
+	[[ -z $("${client_net[@]}" ss -H -t state established dst "${ADDRESS%:*}") ]]
+}
+
 # link_quiet SECONDS: waits until less than 20 kB have come in a second, at most so long.
 link_quiet() {
 	local end=$((SECONDS + $1)) before now

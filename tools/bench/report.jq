@@ -33,7 +33,7 @@ def losses:
 
 def host: "- \(.at): \(.cpus) processors (\(.cpu)), \(.memory_kb / 1048576 | num) GiB, Linux \(.kernel), \(.fs), a synced write of 4 KiB in \(.sync_us) us, "
 	+ "load \(.load) at the start\(if .load > 0.5 * .cpus then " (**busy**: trust the ratios only)" else "" end); firstlight \(.firstlight) (\(.commit)), containerd \(.containerd), "
-	+ "runc \(.runc), stargz-snapshotter \(.stargz), docker-registry \(.registry)"
+	+ "runc \(.runc), stargz-snapshotter \(.stargz), docker-registry \(.registry), TCP with \(.tcp // "unknown")"
 	+ (if (.erofs_containerd // "none") != "none" then "; erofs by containerd \(.erofs_containerd)" else "" end);
 
 def mb: . / 1e6 | num;

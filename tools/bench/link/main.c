@@ -153,6 +153,8 @@ static void make_side(struct side *s, const char *dir)
 	s->tun = open_tun();
 	write_file("/proc/sys/net/ipv4/tcp_wmem", "4096 262144 33554432");
 	write_file("/proc/sys/net/ipv4/tcp_rmem", "4096 262144 33554432");
+	/* Each connection finds out anew what the link is. */
+	write_file("/proc/sys/net/ipv4/tcp_no_metrics_save", "1");
 	run("ip link set lo up && ip addr add %s/24 dev link0 && "
 	    "ip link set link0 mtu 1500 gso_max_size 16000 txqueuelen 1000 up",
 	    s->address);
