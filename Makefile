@@ -73,7 +73,7 @@ SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh)) $(E2E_TESTS)
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(BUILD)/firstlightd $(BUILD)/firstlight
+all: $(BUILD)/firstlightd $(BUILD)/firstlight $(BUILD)/replay
 
 $(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
 	$(call say,LINK,$@)
@@ -82,6 +82,11 @@ $(BUILD)/firstlightd: $(BUILD)/daemon/main.o $(LIB)
 $(BUILD)/firstlight: $(CLI_O) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) $(ARCHIVE)
+
+# Recorded starts against the predictor, offline.
+$(BUILD)/replay: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/replay/*.c)) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(LIB): $(LIB_O)
 $(CONVERT): $(CONVERT_O)

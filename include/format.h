@@ -80,6 +80,19 @@
  *   u8  digest[32]         sha256 of the content, as the layers claim
  *   to the end, 8 bytes each: u32 layer, u32 number of the content in that layer's index
  *
+ * Space "profiles": key = image repository, NUL, executable: what starts of it have read. Without tag
+ * or digest; the executable as it is in the image, empty = not known
+ *   u8  version            PROFILE_RECORD_VERSION
+ *   u8  0, u16 0
+ *   u32 starts, whole      starts that went into it, and those of them of which all was seen; whole <=
+ *                          starts, starts > 0
+ *   i64 last               of the last one, ns since 1970-01-01 UTC
+ *   u32 span               length of what was watched, mean, us
+ *   u32 paths, uses        how many follow
+ *     str path             absolute, clean; ordered by bytes, none twice, each with a use
+ *     20 bytes: u32 path, first unit (of 128 KiB), units; u32 us since the start; u32 weight, 65536 = read
+ *     by every start; ordered by time, then path, then unit; no unit of a path twice
+ *
  * Presence in a partial file:
  *   u32 magic, u32 version PRESENCE_MAGIC, PRESENCE_VERSION
  *   u64 boot               the chunks of another boot may not be on the disk: they do not count
@@ -98,6 +111,7 @@
 #define INDEX_MAGIC             "FLINDEX" /* with its NUL */
 #define INDEX_VERSION           1u
 
+#define PROFILE_RECORD_VERSION  1
 #define OBJECT_RECORD_VERSION   1
 #define PRESENCE_VERSION        1
 #define PRESENCE_MAGIC          0x52504c46u /* "FLPR" */

@@ -281,6 +281,42 @@
 #define PREFETCH_TIMEOUT_MS 10000    /* of one start: then the background goes on */
 #define PREFETCH_FOLLOW_MS  30000    /* and then reads are followed for so long */
 
+/* profiles of starts */
+#define PROFILE_UNIT         KiB(128) /* accesses are told apart so far */
+#define PROFILE_PATH_MAX     4096     /* bytes */
+#define PROFILE_USES_MAX     4096     /* of one profile */
+#define PROFILE_UNITS_MAX    32768    /* of all its uses */
+#define PROFILE_BYTES_MAX    KiB(512) /* of its record */
+#define PROFILE_JSON_MAX     MiB(4)   /* one document that is read */
+#define PROFILE_SPAN_MAX_US  4000000000u
+#define PROFILE_JOIN_US      10000 /* neighbours used within so long are one use */
+#define PROFILE_MERGE_STARTS 4     /* a start counts as one in so many, at least */
+#define PROFILES_MAX         1024
+#define PROFILES_BYTES_MAX   MiB(64) /* records of all of them */
+#define RECORDING_EVENTS_MAX 32768   /* of one recorded start */
+#define RECORDING_FILES_MAX  8192
+#define RECORDING_JSON_MAX   MiB(16)
+
+/* predictions */
+#define PREDICT_PROFILES_MAX  8                 /* for one start */
+#define PREDICT_UNITS_MAX     32768             /* of all of them */
+#define PREDICT_WEIGHT_MIN    (65536u * 3 / 10) /* a use with less is not predicted */
+#define PREDICT_AHEAD_MS      1000              /* what the link delivers in so long is asked for */
+#define PREDICT_AHEAD_MIN     MiB(2)            /* or so much, where that is more */
+#define PREDICT_AHEAD_MAX     MiB(64)
+#define PREDICT_PAGE_AHEAD    MiB(32)   /* read from the disk and not used yet */
+#define PREDICT_BYTES_MAX     MiB(1024) /* asked for, for one start */
+#define PREDICT_RANGE_MAX     MiB(4)    /* one range */
+#define PREDICT_JOIN_UNITS    64        /* a neighbour that is used so much later comes along */
+#define PREDICT_NEAR_UNITS    64        /* accesses so far ahead move the position at once, */
+#define PREDICT_JUMP_ACCESSES 4         /* farther ones when they are so many */
+#define PREDICT_BEHIND_UNITS  64        /* the position is so far past it: not used */
+#define PREDICT_JUDGE_MS      2000      /* here for so long and overdue: not used */
+#define PREDICT_JUDGE_BYTES   MiB(4)    /* judged, before precision means anything */
+#define PREDICT_PRECISION_MIN 50        /* percent */
+#define PREDICT_RATE_BYTES    KiB(512)  /* in one measurement of the link */
+#define PREDICT_RATE_START    12500000  /* bytes a second, until that is seen */
+
 /* FUSE objects */
 #define FILL_TASKS_MAX     4096  /* requests that have a task; more wait in a list */
 #define FILL_REQUESTS_MAX  65536 /* requests without an answer, then no more are taken */

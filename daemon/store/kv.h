@@ -11,7 +11,15 @@
 #include "base/err.h"
 #include "base/str.h"
 
-enum kv_space { KV_DEFAULT, KV_SNAPSHOTS, KV_LAYERS, KV_OBJECTS, KV_NUMBERS, KV_SPACES };
+enum kv_space {
+	KV_DEFAULT,
+	KV_SNAPSHOTS,
+	KV_LAYERS,
+	KV_OBJECTS,
+	KV_NUMBERS,
+	KV_PROFILES,
+	KV_SPACES
+};
 
 struct kv;
 struct kv_iter;

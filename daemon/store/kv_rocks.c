@@ -16,7 +16,7 @@
 
 static const char *const space_names[KV_SPACES] = {
 	[KV_DEFAULT] = "default", [KV_SNAPSHOTS] = "snapshots", [KV_LAYERS] = "layers",
-	[KV_OBJECTS] = "objects", [KV_NUMBERS] = "numbers",
+	[KV_OBJECTS] = "objects", [KV_NUMBERS] = "numbers",     [KV_PROFILES] = "profiles",
 };
 
 struct kv_rocks {

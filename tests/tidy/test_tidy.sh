@@ -9,9 +9,10 @@ say() { echo "$*"; bad=1; }
 # Include direction: a folder may include itself and what is named here.
 declare -A may=(
 	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store"
-	[image]="base loop net store image" [fs]="base loop net store image fs"
-	[snap]="base loop net store image fs snap" [operator]="base loop net store image fs snap operator"
-	[api]="base loop net store image fs snap operator api"
+	[predict]="base loop store predict"
+	[image]="base loop net store predict image" [fs]="base loop net store predict image fs"
+	[snap]="base loop net store predict image fs snap" [operator]="base loop net store predict image fs snap operator"
+	[api]="base loop net store predict image fs snap operator api"
 )
 for f in daemon/*/*.[ch]; do
 	dir=$(basename "$(dirname "$f")")
@@ -42,7 +43,7 @@ door 'fuse3/' daemon/fs/fill.c
 
 # Sizes. The exceptions are named, with what they are allowed.
 declare -A allowed=()
-for f in daemon/*.[ch] daemon/*/*.[ch] tools/firstlight/*.[ch]; do
+for f in daemon/*.[ch] daemon/*/*.[ch] tools/firstlight/*.[ch] tools/replay/*.[ch]; do
 	n=$(wc -l <"$f")
 	[ "$n" -le "${allowed[$f]:-800}" ] || say "$f: $n lines"
 	long=$(awk 'BEGIN { FS = "" } { n = 0; for (i = 1; i <= NF; i++) n += ($i == "\t") ? 8 - n % 8 : 1; if (n > 100) print FNR }' "$f" | head -n 1)
@@ -52,13 +53,13 @@ for f in daemon/*.[ch] daemon/*/*.[ch] tools/firstlight/*.[ch]; do
 done
 
 # Every .c file takes the banned list, last.
-for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c; do
+for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c tools/replay/*.c; do
 	last=$(grep -n '^#include' "$f" | tail -n 1)
 	[[ "$last" = *'"base/banned.h"'* || "$f" = *toml* ]] || grep -q '"base/banned.h"' "$f" || say "$f: no base/banned.h"
 done
 
 # An arena that is given back by itself is one before the function can be left.
-for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c; do
+for f in daemon/*.c daemon/*/*.c tools/firstlight/*.c tools/replay/*.c; do
 	awk -v f="$f" '/auto_arena struct arena [a-z_]+;/ { name = $NF; sub(/;/, "", name); at = FNR; next }
 		name && index($0, "arena_init(&" name ",") { name = "" }
 		name && /[^a-z_](return|continue|break|goto)[^a-z_]/ {
