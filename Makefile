@@ -5,7 +5,7 @@
 # make unit       tests that need no root   sudo make bench  all benchmarks and their page (60 minutes)
 # make tidy       the house rules           sudo make bench-smoke   a few of each (5 minutes)
 # make install    DESTDIR= PREFIX=          sudo make bench-PART    images, cold, steady, density, snapshots,
-# make clean                                                        chaos, convert (BENCH_FLAGS: their options)
+# make clean                                                        chaos, convert, watch (options: BENCH_FLAGS)
 # make fuzz       fuzzers, FUZZ_SECONDS each
 #
 # V=1 shows the commands. CC=clang-14 builds with clang. SAN=address,undefined (or thread) builds with
@@ -17,6 +17,7 @@ BUILD ?= $(if $(SAN),build-san,build)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 600
 FUZZ_CC ?= clang-14
+BPF_CC ?= clang-14
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
@@ -24,7 +25,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-dev librocksdb-dev \
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev libssl-dev \
 	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev \
-	libarchive-dev
+	libarchive-dev libbpf-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
@@ -34,7 +35,7 @@ DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps d
 	stargz-snapshotter
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd
+PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd libbpf
 CFLAGS ?= -O2
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined,)
 override CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -fstack-protector-strong -pthread \
@@ -111,6 +112,15 @@ $(BUILD)/gen/%.pb-c.o: $(BUILD)/gen/%.pb-c.c $(BUILD)/flags
 $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: include/%.proto
 	$(call say,PROTO,$<)
 	$(Q)mkdir -p $(BUILD)/gen && protoc-c --proto_path=include --c_out=$(BUILD)/gen $<
+
+# The program for the kernel is a part of the daemon's bytes.
+$(BUILD)/daemon/trace/access_bpf.o: $(BUILD)/gen/access.bpf.o
+
+$(BUILD)/gen/access.bpf.o: bpf/access.bpf.c bpf/kernel.h include/access_event.h
+	$(call say,BPF,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BPF_CC) -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Iinclude \
+		-idirafter /usr/include/$(shell gcc -print-multiarch) -c -o $@ $<
 
 $(BUILD)/tests/test_convert_%: $(BUILD)/tests/unit/test_convert_%.o $(CONVERT) $(LIB)
 	$(call say,LINK,$@)
@@ -200,7 +210,8 @@ bench-smoke: bench-all
 
 bench-%: FORCE
 	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_CHECK) $(DEPS_BENCH)
-	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/link $(BUILD)/bench/storm
+	$(Q)$(MAKE) --no-print-directory all go $(BUILD)/bench/link $(BUILD)/bench/storm \
+		$(BUILD)/tests/access_watch
 	$(Q)tools/bench/stargz.sh $(BUILD)/stargz/containerd-stargz-grpc
 	$(Q)BUILD=$(BUILD) tools/bench/$*.sh $(BENCH_FLAGS)
 

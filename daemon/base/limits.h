@@ -317,6 +317,15 @@
 #define PREDICT_RATE_BYTES    KiB(512)  /* in one measurement of the link */
 #define PREDICT_RATE_START    12500000  /* bytes a second, until that is seen */
 
+/* accesses */
+#define ACCESS_RING_BYTES    MiB(1) /* records that the loop has not read yet */
+#define ACCESS_TOUCHED_MAX   65536  /* bitmaps that the kernel keeps, in 8 MiB of memory */
+#define ACCESS_IGNORED_MAX   4096   /* mount namespaces */
+#define ACCESS_DEVICES_MAX   4096   /* of small files */
+#define ACCESS_BURST         256    /* records read in a row */
+#define ACCESS_REASON_MAX    256    /* bytes of why something does not run */
+#define ACCESS_MOUNTINFO_MAX MiB(16)
+
 /* FUSE objects */
 #define FILL_TASKS_MAX     4096  /* requests that have a task; more wait in a list */
 #define FILL_REQUESTS_MAX  65536 /* requests without an answer, then no more are taken */

@@ -8,7 +8,7 @@ say() { echo "$*"; bad=1; }
 
 # Include direction: a folder may include itself and what is named here.
 declare -A may=(
-	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store"
+	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store" [trace]="base loop trace"
 	[predict]="base loop store predict"
 	[image]="base loop net store predict image" [fs]="base loop net store predict image fs"
 	[snap]="base loop net store predict image fs snap" [operator]="base loop net store predict image fs snap operator"
@@ -40,6 +40,7 @@ door 'curl/' daemon/net/http.c
 door 'zlib' daemon/image/codec.c
 door 'zstd' daemon/image/codec.c
 door 'fuse3/' daemon/fs/fill.c
+door 'bpf/' daemon/trace/access_bpf.c
 
 # Sizes. The exceptions are named, with what they are allowed.
 declare -A allowed=()

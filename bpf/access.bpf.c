@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * What processes touch: which object or small file, which units of it, once for each mount
+ * namespace; and what they execute. Decides all of that in the kernel and fills the ring with
+ * records (include/access_event.h); daemon/trace/access.c loads it, and says what each program is
+ * for.
+ *
+ * Raw tracepoints, because they load where others (fentry, kprobes, LSM) are refused, as under
+ * lockdown, and cost least.
+ *
+ * Kernel memory is read through pointers of bpf_rdonly_cast() (Linux 6.2; lazy images need 6.5):
+ * plain loads that give 0 where nothing is mapped, for a tenth of what bpf_probe_read_kernel()
+ * costs. Nothing that is read here can go away meanwhile in a way that matters:
+ * - A tracepoint's program runs under RCU. The mapping and its inode are held by the file or the
+ *   memory map that is being read, and so is the dentry that it was opened by.
+ * - Other names of the inode may be unlinked or renamed at any time. Dentries and long names are
+ *   freed after a grace period; d_parent of a dentry is another dentry always. What is read is an
+ *   old or a new name; as the name is the content's key wherever it stands, both are right, and
+ *   under a directory that is no object's it does not count.
+ * - A dentry that has been taken off the inode may already have its link used for something else:
+ *   then d_inode is not this inode, and the walk ends.
+ * - An unlinked file that is still open keeps its dentry, and counts: its content is what its name
+ *   says.
+ */
+#include "kernel.h"
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "access_event.h"
+
+#define OVERLAY_MAGIC 0x794c7630 /* linux/magic.h */
+#define NAME_LEN      64
+#define ALIASES_MAX   4   /* names of an inode that are looked at */
+#define WORDS_MAX     16  /* bitmaps of one access: 128 MiB; the next call tells what is behind */
+#define SEEN_SLOTS    256 /* of each processor */
+#define PID_LEVELS    8   /* nested PID namespaces that are looked at */
+
+const volatile struct access_settings settings SEC(".rodata.settings");
+
+/* The daemon's, while it runs: how many devices there are. Without any, nobody looks. */
+__u32 devices_n SEC(".data.devices_n");
+
+/* Sizes of maps, where they are not here, are the daemon's (limits.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+} ring SEC(".maps");
+
+/* Devices of small files. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, __u8);
+} devices SEC(".maps");
+
+/* Mount namespaces that do not count. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u64);
+	__type(value, __u8);
+} ignored SEC(".maps");
+
+struct touched_key {
+	__u64 mnt_ns;
+	__u64 id[2]; /* the first 16 digits of a key; or an inode number, a device */
+	__u32 kind, word;
+};
+
+/* Bitmaps of units that were told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct touched_key);
+	__type(value, __u64);
+} touched SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ACCESS_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/*
+ * What this processor has told or dropped lately: asked before all that costs something. An inode
+ * number may be used again for another content, with its generation it is not. Programs do not
+ * disturb each other as long as tracepoints do not let themselves be interrupted by other tasks;
+ * should that change, tag shows it: it is odd above the word while the others are written.
+ */
+struct seen {
+	__u64 tag; /* word, and above it a number of changes */
+	__u64 ino;
+	__u64 file; /* device, generation */
+	__u64 mnt_ns;
+	__u64 mask;
+};
+#define SEEN_CHANGE (1ull << 32)
+
+struct seen_slots {
+	struct seen slot[SEEN_SLOTS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen_slots);
+} seen SEC(".maps");
+
+/* --- reading the kernel's memory ------------------------------------------------------------- */
+
+void *bpf_rdonly_cast(const void *p, __u32 type) __ksym;
+
+/* A number that is a pointer becomes one that may be followed, as may all that it leads to. */
+#define kernel(type, p) ((struct type *)bpf_rdonly_cast(p, bpf_core_type_id_kernel(struct type)))
+
+static __always_inline struct mnt_namespace *current_mnt_ns(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	return task->nsproxy->mnt_ns;
+}
+
+/* The number that no other namespace ever gets; 0 = the process is ending. */
+static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
+{
+	return bpf_core_field_exists(ns->seq) ? ns->seq : ns->ns.ns_id;
+}
+
+/* --- one access ------------------------------------------------------------------------------ */
+
+/* Whose access to which units of which file. */
+struct touch {
+	__u64 mnt_ns, ino;
+	__u64 file; /* device, generation */
+	__u64 first, last;
+};
+
+static __always_inline __u32 touch_dev(const struct touch *t)
+{
+	return t->file >> 32;
+}
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *n = bpf_map_lookup_elem(&counters, &which);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/* The bits of units first to last that are in this word. */
+static __always_inline __u64 word_mask(const struct touch *t, __u32 word)
+{
+	__u64 start = (__u64)word * ACCESS_WORD_UNITS, mask = ~0ull;
+
+	if (t->first > start)
+		mask &= ~0ull << ((t->first - start) & (ACCESS_WORD_UNITS - 1));
+	if (t->last < start + ACCESS_WORD_UNITS - 1)
+		mask &= ~0ull >>
+			((start + ACCESS_WORD_UNITS - 1 - t->last) & (ACCESS_WORD_UNITS - 1));
+	return mask;
+}
+
+static __always_inline struct seen *seen_slot(const struct touch *t, __u32 word)
+{
+	__u32 zero = 0, hash = (__u32)t->ino * 0x9e3779b1u ^ (__u32)t->mnt_ns * 0x85ebca6bu;
+	struct seen_slots *all = bpf_map_lookup_elem(&seen, &zero);
+
+	if (!all)
+		return NULL;
+	return &all->slot[((hash >> 16) + word) & (SEEN_SLOTS - 1)];
+}
+
+static __always_inline bool seen_before(const struct touch *t)
+{
+	__u32 word = t->first / ACCESS_WORD_UNITS;
+	volatile struct seen *s = seen_slot(t, word);
+	__u64 tag;
+
+	if (!s || word != t->last / ACCESS_WORD_UNITS)
+		return false;
+	tag = s->tag;
+	if ((__u32)tag != word || (tag & SEEN_CHANGE) || s->ino != t->ino || s->file != t->file ||
+	    s->mnt_ns != t->mnt_ns || (word_mask(t, word) & ~s->mask))
+		return false;
+	return s->tag == tag;
+}
+
+static __always_inline void seen_now(const struct touch *t, __u32 word, __u64 mask)
+{
+	volatile struct seen *s = seen_slot(t, word);
+	__u64 tag;
+
+	if (!s || ((tag = s->tag) & SEEN_CHANGE))
+		return;
+	tag += SEEN_CHANGE;
+	s->tag = tag;
+	s->ino = t->ino;
+	s->file = t->file;
+	s->mnt_ns = t->mnt_ns;
+	s->mask = mask;
+	s->tag = (tag & -SEEN_CHANGE) + SEEN_CHANGE + word;
+}
+
+/* The current process's number where the daemon is. */
+static __always_inline __u32 pid_of_current(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pid *pid = task->group_leader->thread_pid;
+	__u64 at = (__u64)pid + bpf_core_field_offset(struct pid, numbers);
+	__u32 level = pid->level;
+	struct upid *u;
+
+	for (__u32 i = 0; i < PID_LEVELS && i <= level; i++) {
+		u = kernel(upid, (void *)at);
+		if (u->ns->ns.inum == settings.pid_ns)
+			return u->nr;
+		at += bpf_core_type_size(struct upid);
+	}
+	return 0;
+}
+
+static __always_inline void head_fill(struct access_record *r, struct mnt_namespace *ns,
+				      __u64 mnt_ns, __u32 kind, __u32 dev)
+{
+	r->time_ns = bpf_ktime_get_ns();
+	r->mnt_ns = mnt_ns;
+	r->inum = ns->ns.inum;
+	r->pid = pid_of_current();
+	r->kind = kind;
+	r->dev = dev;
+}
+
+static __always_inline bool ns_ignored(struct mnt_namespace *ns, __u64 mnt_ns)
+{
+	__u32 inum = ns->ns.inum;
+
+	return inum == settings.own_inums[0] || inum == settings.own_inums[1] ||
+	       bpf_map_lookup_elem(&ignored, &mnt_ns);
+}
+
+/* Of a lower-case hex digit its value + 1, of all else 0. */
+static const __u8 digits[256] = {
+	['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
+	['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+	['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
+
+/* false: it is none. */
+static __always_inline bool key_of(const __u8 name[NAME_LEN], __u8 key[NAME_LEN / 2])
+{
+	__u8 bad = 0, high, low;
+
+	for (int i = 0; i < NAME_LEN / 2; i++) {
+		high = digits[name[2 * i]] - 1;
+		low = digits[name[2 * i + 1]] - 1;
+		bad |= high | low;
+		key[i] = high << 4 | low;
+	}
+	return bad < 16;
+}
+
+static __noinline int touch_tell(const struct touch *t, const __u8 *name, __u32 word, __u64 mask)
+{
+	struct access_touch *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+
+	if (!r) {
+		count(ACCESS_LOST);
+		return 0;
+	}
+	head_fill(&r->head, current_mnt_ns(), t->mnt_ns,
+		  name ? ACCESS_RECORD_OBJECT : ACCESS_RECORD_FILE, touch_dev(t));
+	r->mask = mask;
+	r->word = word;
+	r->pad = 0;
+	if (!name) {
+		r->ino = t->ino;
+	} else if (!key_of(name, r->key)) {
+		bpf_ringbuf_discard(r, 0);
+		return 0;
+	}
+	count(ACCESS_TOLD);
+	/* Wakes the daemon if it has read all before this, and not else. */
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+/* Those of mask that nobody has told before. */
+static __always_inline __u64 touched_add(const struct touched_key *key, __u64 mask, __u64 *known)
+{
+	__u64 zero = 0, *bits = bpf_map_lookup_elem(&touched, key), old = 0;
+
+	if (!bits) {
+		bpf_map_update_elem(&touched, key, &zero, BPF_NOEXIST);
+		bits = bpf_map_lookup_elem(&touched, key);
+	}
+	if (bits) /* else no room: told, and told again */
+		old = __sync_fetch_and_or(bits, mask);
+	*known = old | mask;
+	return mask & ~old;
+}
+
+/* Is the directory above the one that dentry is in where objects are? The fill mount's is its root,
+ * whose inode number is what its server says. */
+static __always_inline bool object_place(struct dentry *dentry, __u32 dev)
+{
+	struct dentry *dir = dentry->d_parent, *top = dir->d_parent;
+
+	if (dir == top)
+		return false;
+	if (dev == settings.fill_dev)
+		return top->d_parent == top;
+	return top->d_inode->i_ino == settings.objects_ino;
+}
+
+/* A name of the inode that is as long as an object's and, with place, where objects are; NULL: none
+ * of the first few. */
+static __always_inline struct dentry *object_name(struct inode *inode, __u32 dev, bool place)
+{
+	struct hlist_node *link = inode->i_dentry.first;
+	struct dentry *dentry;
+
+	for (int i = 0; i < ALIASES_MAX && link; i++) {
+		dentry = kernel(dentry,
+				(void *)link - bpf_core_field_offset(struct dentry, d_u.d_alias));
+		if (dentry->d_inode != inode)
+			break;
+		if (dentry->d_name.len == NAME_LEN && (!place || object_place(dentry, dev)))
+			return dentry;
+		link = link->next;
+	}
+	return NULL;
+}
+
+/* Fills in the first digits of the name in *key, and all of them in name. false: it is no object.
+ */
+static __always_inline bool object_key(struct inode *inode, __u32 dev, struct touched_key *key,
+				       __u8 name[NAME_LEN])
+{
+	struct dentry *dentry = object_name(inode, dev, true);
+
+	if (!dentry || bpf_probe_read_kernel(name, NAME_LEN, dentry->d_name.name))
+		return false;
+	__builtin_memcpy(key->id, name, sizeof(key->id));
+	key->kind = ACCESS_RECORD_OBJECT;
+	return true;
+}
+
+/* What this processor does not know: tells what is new. */
+static __always_inline int touch_look(struct touch *t, struct inode *inode, bool object)
+{
+	struct touched_key key = {.mnt_ns = t->mnt_ns, .kind = ACCESS_RECORD_FILE};
+	__u64 end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT, mask, fresh, known;
+	__u32 word = t->first / ACCESS_WORD_UNITS;
+	__u8 name[NAME_LEN] = {};
+
+	if (!t->mnt_ns || t->first > end || !inode->i_size)
+		return 0;
+	if (ns_ignored(current_mnt_ns(), t->mnt_ns)) {
+		seen_now(t, word, ~0ull);
+		return 0;
+	}
+	key.id[0] = t->ino;
+	key.id[1] = touch_dev(t);
+	if (object && !object_key(inode, touch_dev(t), &key, name))
+		return 0;
+	/* A read asks for what the caller's buffer has room for. What is behind the end counts as
+	 * seen, so that the next one is no news. */
+	if (t->last > end)
+		t->last = end;
+	for (int i = 0; i < WORDS_MAX && (__u64)word * ACCESS_WORD_UNITS <= t->last; i++, word++) {
+		key.word = word;
+		mask = word_mask(t, word);
+		fresh = touched_add(&key, mask, &known);
+		if (fresh)
+			touch_tell(t, object ? name : NULL, word, fresh);
+		if (word == end / ACCESS_WORD_UNITS)
+			known |= ~1ull << (end & (ACCESS_WORD_UNITS - 1));
+		seen_now(t, word, known);
+	}
+	return 0;
+}
+
+/* Pages first to last of a mapping are asked for. */
+static __always_inline int touch(struct address_space *mapping, __u64 first, __u64 last)
+{
+	struct inode *inode = mapping->host;
+	__u32 dev = inode->i_sb->s_dev;
+	bool object = dev == settings.objects_dev || dev == settings.fill_dev;
+	struct touch t;
+
+	if (object ? !object_name(inode, dev, false)
+		   : !devices_n || !bpf_map_lookup_elem(&devices, &dev))
+		return 0;
+	t.mnt_ns = mnt_ns_id(current_mnt_ns());
+	t.ino = inode->i_ino;
+	t.file = (__u64)dev << 32 | inode->i_generation;
+	t.first = first >> settings.unit_shift;
+	t.last = last >> settings.unit_shift;
+	return seen_before(&t) ? 0 : touch_look(&t, inode, object);
+}
+
+/* --- the tracepoints ------------------------------------------------------------------------- */
+
+typedef struct bpf_raw_tracepoint_args args;
+
+/* Reads, sendfile and splice, exec's look at the head of a file; a hit as well as a miss. Since
+ * 6.12; that release may name one page too many. */
+SEC("raw_tp/mm_filemap_get_pages")
+int get_pages(args *ctx)
+{
+	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[2]);
+}
+
+/* A page of a memory map that is not there yet; it may be in the cache. Since 6.12. */
+SEC("raw_tp/mm_filemap_fault")
+int fault(args *ctx)
+{
+	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[1]);
+}
+
+/* A page of a memory map that is in the cache, and those around it (fault_around_bytes, 64 KiB):
+ * which one of them it was is not told. Since 6.12. */
+SEC("raw_tp/mm_filemap_map_pages")
+int map_pages(args *ctx)
+{
+	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[2]);
+}
+
+static __always_inline __u64 folio_pages(struct folio *folio)
+{
+	struct folio___before_6_18 *flat = (void *)folio;
+	struct folio___before_6_15 *older = (void *)folio;
+	__u64 flags = bpf_core_field_exists(folio->flags.f) ? folio->flags.f : flat->flags;
+
+	if (!(flags & 1ull << bpf_core_enum_value(enum pageflags, PG_head)))
+		return 1;
+	if (bpf_core_field_exists(folio->_nr_pages))
+		return folio->_nr_pages;
+	return bpf_core_field_exists(older->_folio_nr_pages) ? older->_folio_nr_pages : 1;
+}
+
+/* A page comes into the cache, read or read ahead. For kernels that lack one of those above: no
+ * hit is seen, and more than what was asked for. */
+SEC("raw_tp/mm_filemap_add_to_page_cache")
+int add_page(args *ctx)
+{
+	struct folio *folio = kernel(folio, (void *)ctx->args[0]);
+
+	return touch(folio->mapping, folio->index, folio->index + folio_pages(folio) - 1);
+}
+
+SEC("raw_tp/sched_process_exec")
+int exec(args *ctx)
+{
+	struct linux_binprm *bprm = kernel(linux_binprm, (void *)ctx->args[2]);
+	struct super_block *sb = bprm->file->f_inode->i_sb;
+	struct mnt_namespace *ns;
+	struct access_exec *r;
+	__u64 mnt_ns;
+
+	if (sb->s_magic != OVERLAY_MAGIC)
+		return 0;
+	ns = current_mnt_ns();
+	mnt_ns = mnt_ns_id(ns);
+	if (!mnt_ns || ns_ignored(ns, mnt_ns))
+		return 0;
+	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+	if (!r) {
+		count(ACCESS_LOST);
+		return 0;
+	}
+	head_fill(&r->head, ns, mnt_ns, ACCESS_RECORD_EXEC, sb->s_dev);
+	r->cgroup = bpf_get_current_cgroup_id();
+	if (bpf_probe_read_kernel_str(r->path, sizeof(r->path), bprm->filename) < 0)
+		r->path[0] = '\0';
+	count(ACCESS_TOLD);
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+/* Helpers that read kernel memory are for such programs only. */
+char licence[] SEC("license") = "Dual BSD/GPL";
