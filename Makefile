@@ -25,7 +25,7 @@ say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 DEPS_BUILD := build-essential clang-14 libclang-rt-14-dev pkg-config liburing-dev librocksdb-dev \
 	libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libpcre2-dev libsystemd-dev libssl-dev \
 	libcurl4-openssl-dev libyajl-dev libfuse3-dev zlib1g-dev libzstd-dev \
-	libarchive-dev libbpf-dev
+	libarchive-dev libbpf-dev libmicrohttpd-dev
 DEPS_CHECK := libcmocka-dev clang-format-14 clang-tidy-14 golang-go \
 	golang-github-containerd-containerd-dev containerd runc docker-registry skopeo jq attr \
 	libcap2-bin iproute2 procps dpkg-dev xz-utils e2fsprogs gdb erofs-utils stargz-snapshotter \
@@ -35,7 +35,8 @@ DEPS_DEMO := containerd runc docker-registry skopeo jq attr libcap2-bin procps d
 	stargz-snapshotter
 
 # --- flags ---------------------------------------------------------------------------------------
-PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd libbpf
+PKGS := liburing rocksdb libnghttp2 libprotobuf-c libpcre2-8 libsystemd libcrypto libcurl yajl fuse3 zlib libzstd libbpf \
+	libmicrohttpd
 CFLAGS ?= -O2
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=undefined,)
 override CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -fstack-protector-strong -pthread \

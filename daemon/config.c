@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "api/metrics_address.h"
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/toml.h"
@@ -30,7 +31,8 @@ enum setting_type {
 	SETTING_LEVEL,
 	SETTING_BOOL,
 	SETTING_TEXT,
-	SETTING_BYTES
+	SETTING_BYTES,
+	SETTING_METRICS
 };
 
 struct setting {
@@ -59,6 +61,7 @@ static const struct setting settings[] = {
 	{"registry", "hosts_dirs", SETTING_TEXT, offsetof(struct config, registry.hosts_dirs)},
 	{"registry", "docker_config", SETTING_TEXT,
 	 offsetof(struct config, registry.docker_config)},
+	{"metrics", "address", SETTING_METRICS, offsetof(struct config, metrics.address)},
 };
 
 enum {
@@ -66,6 +69,7 @@ enum {
 	FLAG_STATE,
 	FLAG_ADDRESS,
 	FLAG_CONTAINERD,
+	FLAG_METRICS,
 	FLAG_CONFIG,
 	FLAG_LEVEL,
 	FLAG_VERSION,
@@ -77,6 +81,7 @@ static const struct option flags[] = {
 	{"state", required_argument, NULL, FLAG_STATE},
 	{"address", required_argument, NULL, FLAG_ADDRESS},
 	{"containerd", required_argument, NULL, FLAG_CONTAINERD},
+	{"metrics", required_argument, NULL, FLAG_METRICS},
 	{"config", required_argument, NULL, FLAG_CONFIG},
 	{"log-level", required_argument, NULL, FLAG_LEVEL},
 	{"version", no_argument, NULL, FLAG_VERSION},
@@ -91,6 +96,7 @@ static const char usage[] =
 	"  --state DIR        sockets and mounts, gone after a boot (" STATE_DEFAULT ")\n"
 	"  --address SOCKET   where containerd connects (<state>/" ADDRESS_NAME ")\n"
 	"  --containerd SOCKET  containerd itself (" CONTAINERD_DEFAULT ")\n"
+	"  --metrics ADDRESS  metrics: unix:/PATH, 127.0.0.1:PORT or [::1]:PORT (none)\n"
 	"  --config FILE      settings (" CONFIG_FILE_DEFAULT ", which may be missing)\n"
 	"  --log-level LEVEL  error, warn, info or debug (info)\n"
 	"  --version          print the version\n"
@@ -125,6 +131,7 @@ void config_fini(struct config *c)
 	free(c->containerd.snapshotter);
 	free(c->registry.hosts_dirs);
 	free(c->registry.docker_config);
+	free(c->metrics.address);
 	*c = (struct config){0};
 }
 
@@ -188,6 +195,23 @@ static int set_path(char **field, struct str s, const char *fault, const char *w
 	return 0;
 }
 
+/* "" = none. */
+static int set_metrics(char **field, struct str s, const char *what, struct err *err)
+{
+	union metrics_address address;
+	auto_free char *copy = s.p && !memchr(s.p, 0, s.len) ? strndup(s.p, s.len) : NULL;
+	int r;
+
+	if (!copy)
+		return err_set(err, -EINVAL, "%s has no text, or NUL in it", what);
+	r = *copy ? metrics_address_parse(copy, &address, err) : 0;
+	if (r < 0)
+		return err_wrap(err, r, "%s", what);
+	free(*field);
+	*field = *copy ? take_ptr(copy) : NULL;
+	return 0;
+}
+
 static int set_level(enum log_level *field, struct str s, const char *what, struct err *err)
 {
 	char name[8] = "";
@@ -227,6 +251,8 @@ static int set(struct config *c, const struct setting *s, const struct toml_valu
 			return err_set(err, -EINVAL, "%s must not be negative", s->key);
 		*(uint64_t *)field = (uint64_t)v->integer;
 		return 0;
+	case SETTING_METRICS:
+		return set_metrics(field, v->string, s->key, err);
 	}
 	return 0;
 }
@@ -314,6 +340,8 @@ static int set_flag(struct config *c, int flag, const char *value, struct err *e
 				err);
 	case FLAG_ADDRESS:
 		return set_path(&c->address, s, socket_path_fault(s), "--address", err);
+	case FLAG_METRICS:
+		return set_metrics(&c->metrics.address, s, "--metrics", err);
 	case FLAG_CONFIG:
 		return set_path(&c->config_file, s, path_fault(s), "--config", err);
 	case FLAG_LEVEL:

@@ -41,6 +41,9 @@ struct config {
 		char *docker_config; /* NULL: $DOCKER_CONFIG/config.json, $HOME/.docker/config.json
 				      */
 	} registry;
+	struct {
+		char *address; /* api/metrics_address.h; NULL = no metrics */
+	} metrics;
 };
 
 #define auto_config cleanup(config_fini)

@@ -52,6 +52,8 @@ struct keeper {
 	uint64_t started_ms, restart_ms, kill_ms; /* 0 = not set */
 	uint64_t served_ms;                       /* the last worker that was good ended */
 	unsigned failures;                        /* workers in a row that did not last */
+	unsigned starts;                          /* of workers so far */
+	int64_t start_s;                          /* ours */
 	int exit_code;
 };
 
@@ -325,8 +327,13 @@ static void worker_start(struct keeper *k)
 	}
 	k->pid = fork();
 	if (k->pid == 0) {
-		struct worker_fds w = {k->listen_fd, fds[1], k->fuse_fd, k->fill_state_fd,
-				       k->logins_fd > 0 ? k->logins_fd : 0};
+		struct worker_fds w = {k->listen_fd,
+				       fds[1],
+				       k->fuse_fd,
+				       k->fill_state_fd,
+				       k->logins_fd > 0 ? k->logins_fd : 0,
+				       k->starts,
+				       k->start_s};
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, "firstlightd-wrk");
@@ -338,6 +345,7 @@ static void worker_start(struct keeper *k)
 			close(k->ready_fd);
 		exit(k->worker(k->config, &w));
 	}
+	k->starts += k->pid > 0;
 	close(fds[1]);
 	if (k->ready_fd >= 0)
 		close(k->ready_fd);
@@ -511,6 +519,7 @@ int keeper_run(const struct config *config,
 	fill_take(&k);
 	logins_take(&k);
 	k.served_ms = now_ms();
+	k.start_s = time(NULL);
 	worker_start(&k);
 	keep(&k);
 	fill_leave(&k);

@@ -14,6 +14,9 @@ struct worker_fds {
 	 * both are -1 where there is no FUSE */
 	int fuse_fd, fill_state_fd;
 	int logins_fd; /* LOGINS_STATE_SIZE bytes (image/logins.h); 0 = none */
+	/* And what it is told. */
+	unsigned restarts;      /* workers before it, since the keeper began */
+	int64_t keeper_start_s; /* CLOCK_REALTIME */
 };
 
 /* exit codes of a worker */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "api/control.h"
+#include "api/metrics.h"
 #include "api/request.h"
 #include "api/snapshots.h"
 #include "base/limits.h"
@@ -76,6 +77,7 @@ struct daemon {
 	struct services services;
 	struct grpc_method *methods;
 	struct grpc_server *server;
+	struct metrics *metrics; /* NULL: not wanted */
 	struct scope scope;
 	struct waitq stop;
 	char plain_file[4096 + 16]; /* ROOT/plain-http */
@@ -240,6 +242,17 @@ may_suspend static int restart_task(void *arg)
 	return 0;
 }
 
+static int serve_metrics(struct daemon *d, struct err *err)
+{
+	const struct metrics_options o = {.address = d->config->metrics.address,
+					  .services = &d->services,
+					  .server = d->server,
+					  .restarts = d->fds->restarts,
+					  .keeper_start_s = d->fds->keeper_start_s};
+
+	return o.address ? metrics_new(d->loop, &o, &d->metrics, err) : 0;
+}
+
 static int spawn_all(struct daemon *d, struct err *err)
 {
 	int r = scope_spawn(&d->scope, signal_task, d, NULL);
@@ -328,6 +341,8 @@ may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 
 	if (r == 0)
 		r = serve_calls(d, err);
+	if (r == 0)
+		r = serve_metrics(d, err);
 	if (r == 0)
 		r = spawn_all(d, err);
 	if (r < 0)
@@ -485,6 +500,7 @@ may_suspend static int worker_main(void *arg)
 		log_error("cannot serve error=\"%s\"", err_text(&err, r));
 	scope_cancel(&d->scope);
 	scope_wait(&d->scope);
+	metrics_free(d->metrics);
 	if (d->server)
 		grpc_server_drain(d->server, DRAIN_TIMEOUT_MS);
 	grpc_server_free(d->server);

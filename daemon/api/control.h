@@ -8,6 +8,7 @@
 #define FIRSTLIGHT_API_CONTROL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "api/request.h"
 
@@ -20,6 +21,8 @@ const struct grpc_method *control_methods(size_t *ret_n);
 
 /* From now on events go to those who follow them. */
 void control_events_start(void);
+/* How many follow, and how many events they all have lost. */
+size_t control_events_followers(uint64_t *ret_lost);
 
 /* --- inside ----------------------------------------------------------------------------------- */
 

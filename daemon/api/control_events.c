@@ -36,6 +36,7 @@ struct queued {
 
 static struct list followers = {&followers, &followers};
 static size_t followers_n;
+static uint64_t lost_all;
 
 static bool wants(const struct follower *f, const char *kind)
 {
@@ -82,6 +83,7 @@ static void emit(void *arg, const char *kind, const struct event_field *fields, 
 		e = f->queued < CONTROL_EVENTS_QUEUE ? copy(kind, fields, n) : NULL;
 		if (!e) {
 			f->lost++;
+			lost_all++;
 			continue;
 		}
 		e->lost = f->lost;
@@ -96,6 +98,12 @@ static void emit(void *arg, const char *kind, const struct event_field *fields, 
 void control_events_start(void)
 {
 	event_sink(emit, NULL);
+}
+
+size_t control_events_followers(uint64_t *ret_lost)
+{
+	*ret_lost = lost_all;
+	return followers_n;
 }
 
 /* Values that are no UTF-8 would make the message invalid. */

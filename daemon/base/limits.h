@@ -89,6 +89,16 @@
 #define CONTROL_PROGRESS_MS    250    /* between two messages of a stream of progress */
 #define CONTROL_GC_TIMEOUT_MS  60000  /* how long gc waits for the trash to be empty */
 
+/* metrics */
+#define METRICS_CONNECTIONS_MAX 64      /* then the oldest is cut */
+#define METRICS_BACKLOG         1024    /* connections that are not accepted yet */
+#define METRICS_MEMORY          KiB(16) /* of one connection: a request's head */
+#define METRICS_IDLE_S          5       /* a connection without a byte for so long is closed */
+#define METRICS_REST_MS         1       /* between two turns of the server */
+#define METRICS_RETRY_MS        3000    /* the address is not to be had */
+#define METRICS_FRESH_MS        20      /* so long the same text is given again */
+#define METRICS_HOSTS_MAX       32      /* registries that are told one by one */
+
 /* snapshots */
 #define LABEL_MAX             4096 /* key + value, bytes; containerd's own limit */
 #define LABELS_MAX            256  /* labels of one snapshot */

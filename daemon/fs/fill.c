@@ -37,6 +37,7 @@ struct job {
 	fuse_req_t req;
 	int (*run)(struct job *j); /* answers, or says why not */
 	uint64_t unique, node, off;
+	uint64_t came_ns; /* of a READ; else 0 */
 	size_t len;
 	struct digest key;
 };
@@ -174,6 +175,8 @@ static void job_end(struct fill_job *fj, int code)
 {
 	struct job *j = container_of(fj, struct job, job);
 
+	if (j->came_ns && code < 0 && code != -ECANCELED)
+		j->fill->stats.failed++;
 	if (code == -ECANCELED && !fj->interrupted)
 		fuse_reply_none(j->req); /* we end: the next worker is asked again */
 	else if (code < 0)
@@ -451,6 +454,7 @@ may_suspend static int read_run(struct job *j)
 	struct fill *f = j->fill;
 	struct object *obj;
 	void *buf = NULL;
+	bool missed;
 	size_t len;
 	int r = object_get(f, j->node, &obj);
 
@@ -458,9 +462,12 @@ may_suspend static int read_run(struct job *j)
 		return r;
 	len = read_len(obj, j->off, j->len);
 	r = obj->damaged ? -EIO : 0;
-	f->stats.missed += len && !fetch_present(f->reader.fetcher, obj, j->off, len);
+	missed = len && !fetch_present(f->reader.fetcher, obj, j->off, len);
+	f->stats.missed += missed;
 	if (r == 0 && len)
 		r = fill_read(&f->reader, obj, j->off, len, &buf);
+	if (missed)
+		histogram_add(&f->stats.waits, loop_now_ns(f->jobs.scope.loop) - j->came_ns);
 	object_unref(f->objects, obj);
 	if (r < 0)
 		return r;
@@ -485,6 +492,7 @@ static bool read_now(struct fill *f, fuse_req_t req, uint64_t node, uint64_t off
 	object_unref(f->objects, obj);
 	if (r == -EAGAIN)
 		return false;
+	f->stats.failed += r < 0;
 	if (r < 0)
 		fuse_reply_err(req, shown(r));
 	else
@@ -513,6 +521,7 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 		return;
 	j->off = (uint64_t)off;
 	j->len = size;
+	j->came_ns = loop_now_ns(f->jobs.scope.loop);
 	job_start(j);
 }
 
@@ -553,6 +562,7 @@ static void process(struct fill *f, void *request, size_t n)
 {
 	const struct fuse_buf buf = {.size = n, .mem = request};
 
+	f->stats.requests++;
 	f->unique = ((struct wire_in *)request)->unique;
 	fuse_session_process_buf(f->session, &buf);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "image/fetch.h"
 #include "loop/task.h"
 #include "store/objects.h"
@@ -39,8 +40,11 @@ may_suspend void fill_free(struct fill *f);
 bool fill_passthrough(const struct fill *f);
 
 struct fill_stats {
+	uint64_t requests;      /* of all kinds */
 	uint64_t reads, missed; /* requests; those that waited for the network */
+	uint64_t failed;        /* reads that got an error */
 	uint64_t opens, opens_passthrough;
+	struct histogram waits; /* of those that missed, until their answer */
 };
 void fill_stats(const struct fill *f, struct fill_stats *ret);
 

@@ -61,6 +61,7 @@ static int on_body(void *arg, const void *data, size_t n)
 	if (is_data(h->x, h->x->status)) {
 		h->got = true;
 		h->x->all->stats.bytes[h->x->class] += n;
+		h->x->all->stats.bytes_mirror += h->x->host->ns ? n : 0;
 		r = h->taken = h->x->on_body ? h->x->on_body(h->x->arg, data, n) : 0;
 	} else if (h->body.len + n > REGISTRY_ERROR_BODY_MAX) {
 		size_t room = REGISTRY_ERROR_BODY_MAX - h->body.len;
@@ -129,6 +130,20 @@ static void tell_breaker(struct hop *h, int r, bool late, struct err *err)
 	}
 }
 
+static void note_outcome(const struct hop *h, int r)
+{
+	int status = h->x->status;
+	enum request_outcome o = REQUEST_OK;
+
+	if (!h->got && (r == -ECANCELED || h->taken == -ECANCELED))
+		o = REQUEST_CANCELLED;
+	else if (status >= 400)
+		o = status >= 500 ? REQUEST_FAILED : REQUEST_REFUSED;
+	else if (status == 0 || (r < 0 && h->taken == 0))
+		o = REQUEST_NETWORK; /* none, or it has broken off */
+	h->peer->told->requests[o]++;
+}
+
 static size_t put_headers(struct hop *h, const char *authorization, const char **headers)
 {
 	const struct exchange *x = h->x;
@@ -181,6 +196,7 @@ static may_suspend int send(struct hop *h, unsigned timeout_ms, struct err *err)
 	h->body.len = 0;
 	x->all->stats.requests[x->class]++;
 	r = http_run(x->all->http, &q, x->arena, &h->head, err);
+	note_outcome(h, r);
 	if (r < 0 && h->taken < 0 && !h->enough)
 		return err_set(err, h->taken, "not wanted any more");
 	return r < 0 && h->enough ? 0 : r;

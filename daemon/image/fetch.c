@@ -597,4 +597,10 @@ may_suspend void fetcher_free(struct fetcher *f)
 void fetch_stats(const struct fetcher *f, struct fetch_stats *ret)
 {
 	*ret = f->stats;
+	ret->memory = f->kept_bytes;
+	for (int i = 0; i < FETCH_CLASSES; i++) {
+		ret->chunks += f->stats.of[i].chunks;
+		ret->bytes_blob += f->stats.of[i].bytes_blob;
+		ret->bytes_content += f->stats.of[i].bytes_content;
+	}
 }

@@ -57,11 +57,19 @@ void fetch_hold(struct fetcher *f, bool held);
  * suspend. NULL = nobody. */
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg);
 
+/* Fetched; bytes from blobs, and after decompression. */
+struct fetch_amount {
+	uint64_t chunks, bytes_blob, bytes_content;
+};
+
 struct fetch_stats {
-	uint64_t chunks, bytes_blob, bytes_content; /* fetched; from blobs; after decompression */
+	uint64_t chunks, bytes_blob, bytes_content; /* of all classes */
+	struct fetch_amount of[FETCH_CLASSES];      /* of the requests that brought them */
 	uint64_t bad_chunks, failed_reads;
-	uint64_t unwritten; /* chunks that the disk did not take */
-	unsigned waiting;   /* reads */
+	uint64_t unwritten;    /* chunks that the disk did not take */
+	uint64_t bytes_memory; /* that reads have got of them */
+	size_t memory;         /* bytes of those that are held */
+	unsigned waiting;      /* reads */
 };
 void fetch_stats(const struct fetcher *f, struct fetch_stats *ret);
 

@@ -355,8 +355,8 @@ may_suspend static void part_finish(struct transfer *t, struct part *p, struct e
 	if (!fl->unwritten)
 		memory_drop(f, &fl->name.key, fl->name.chunk);
 	if (!p->skip) {
-		f->stats.chunks++;
-		f->stats.bytes_content += p->c.size;
+		f->stats.of[t->class].chunks++;
+		f->stats.of[t->class].bytes_content += p->c.size;
 	}
 	flight_end(f, fl, 0, NULL);
 }

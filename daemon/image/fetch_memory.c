@@ -157,6 +157,7 @@ may_suspend static int read_chunk(struct fetcher *f, struct object *obj, uint64_
 	if (!bytes)
 		return -EAGAIN;
 	memcpy(buf, bytes + in, *len);
+	f->stats.bytes_memory += *len;
 	return 0;
 }
 

@@ -222,7 +222,7 @@ static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 
 	if (off != t->pos || n > t->end - t->pos)
 		return -EPROTO;
-	t->f->stats.bytes_blob += n;
+	t->f->stats.of[t->class].bytes_blob += n;
 	if (!t->first_ns)
 		t->first_ns = loop_now_ns(t->f->loop);
 	for (uint32_t i = t->at; i < t->pieces_n && t->pieces[i].off < off + n; i++) {

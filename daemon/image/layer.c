@@ -350,6 +350,20 @@ uint32_t layers_next(const struct layers *ls, uint32_t after)
 	return 0;
 }
 
+uint64_t layers_tally(const struct layers *ls, uint64_t *ret_complete)
+{
+	uint64_t n = 0, complete = 0;
+
+	for (const struct list *it = ls->all.next; it != &ls->all; it = it->next) {
+		const struct layer *l = container_of(it, struct layer, link);
+
+		n += !l->dying;
+		complete += !l->dying && l->complete;
+	}
+	*ret_complete = complete;
+	return n;
+}
+
 static void fd_close(struct layers *ls, struct layer *l)
 {
 	if (l->fd < 0)

@@ -77,6 +77,8 @@ may_suspend int layers_set_complete(struct layers *ls, struct layer *l, struct e
 
 /* The next id above `after` that has a layer; 0 = none. */
 uint32_t layers_next(const struct layers *ls, uint32_t after);
+/* How many there are, and of these how many are complete. */
+uint64_t layers_tally(const struct layers *ls, uint64_t *ret_complete);
 
 /* The index file, opened when needed (at most LAYER_FDS_MAX stay open). Valid until the next
  * suspend. -EIO, -ENOENT. */

@@ -13,6 +13,7 @@
 int peers_init(struct peers *ps)
 {
 	list_init(&ps->recent);
+	memset(ps->told, 0, sizeof(ps->told));
 	return map_init(&ps->map);
 }
 
@@ -32,7 +33,22 @@ void peers_fini(struct peers *ps)
 {
 	while (!list_empty(&ps->recent))
 		peer_free(ps, container_of(ps->recent.next, struct peer, link));
+	for (size_t i = 0; i < METRICS_HOSTS_MAX; i++)
+		free(ps->told[i].authority);
 	map_fini(&ps->map);
+}
+
+/* What is told of a host outlives what is known of it. */
+static struct registry_host *told_of(struct peers *ps, struct str authority)
+{
+	size_t i = 0;
+
+	while (i < METRICS_HOSTS_MAX && ps->told[i].authority &&
+	       !str_eq(str_of(ps->told[i].authority), authority))
+		i++;
+	if (i < METRICS_HOSTS_MAX && !ps->told[i].authority)
+		ps->told[i].authority = strndup(authority.p, authority.len);
+	return ps->told[i].authority ? &ps->told[i] : &ps->told[METRICS_HOSTS_MAX];
 }
 
 static void make_room(struct peers *ps)
@@ -61,6 +77,7 @@ struct peer *peer_get(struct peers *ps, struct str authority)
 			return NULL;
 		memcpy(p->authority, authority.p, authority.len);
 		p->node.key = (struct str){p->authority, authority.len};
+		p->told = told_of(ps, authority);
 		list_init(&p->link);
 		map_put(&ps->map, &p->node);
 	}
@@ -74,6 +91,15 @@ void peer_put(struct peer *p)
 {
 	require(p->users > 0);
 	p->users--;
+}
+
+unsigned breakers_open(const struct peers *ps)
+{
+	unsigned n = 0;
+
+	for (const struct list *l = ps->recent.next; l != &ps->recent; l = l->next)
+		n += container_of(l, struct peer, link)->open_ms > 0;
+	return n;
 }
 
 unsigned breaker_enter(struct peer *p, uint64_t now_ns)

@@ -8,15 +8,18 @@
 
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "image/answer.h"
+#include "image/registry.h"
 
 struct peer {
 	struct map_node node; /* peers.map */
 	struct list link;     /* peers.recent */
 	unsigned users;
-	bool tls_seen, plain; /* TLS has worked; it does without */
+	struct registry_host *told; /* in peers.told */
+	bool tls_seen, plain;       /* TLS has worked; it does without */
 	/* circuit breaker */
 	unsigned failures; /* in a row */
 	unsigned open_ms;  /* 0 = closed */
@@ -33,7 +36,8 @@ struct peer {
 
 struct peers {
 	struct map map;
-	struct list recent; /* peer.link; the longest unused first */
+	struct list recent;                               /* peer.link; the longest unused first */
+	struct registry_host told[METRICS_HOSTS_MAX + 1]; /* the last: all others */
 };
 
 int peers_init(struct peers *ps) must_check; /* -ENOMEM */
@@ -42,6 +46,9 @@ void peers_fini(struct peers *ps);
 /* Makes it when it is not known; NULL: no memory. peer_put() when done. */
 struct peer *peer_get(struct peers *ps, struct str authority);
 void peer_put(struct peer *p);
+
+/* How many are not asked now. */
+unsigned breakers_open(const struct peers *ps);
 
 /* May it be asked now? 0 = yes, else the milliseconds to wait. After 0, say how it went. */
 unsigned breaker_enter(struct peer *p, uint64_t now_ns);

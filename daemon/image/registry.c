@@ -705,8 +705,15 @@ void registry_urgent(struct registry *r)
 void registry_stats(const struct registry *r, struct registry_stats *ret)
 {
 	*ret = r->ex.stats;
+	ret->breakers = breakers_open(&r->ex.peers);
 	memcpy(ret->running, r->budget.running, sizeof(ret->running));
 	memcpy(ret->waiting, r->budget.waiting, sizeof(ret->waiting));
+}
+
+const struct registry_host *registry_hosts(const struct registry *r, size_t *ret_n)
+{
+	*ret_n = array_size(r->ex.peers.told);
+	return r->ex.peers.told;
 }
 
 may_suspend const char *registry_address(struct registry *r, const char *ns, const char *path,

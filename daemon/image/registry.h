@@ -107,12 +107,30 @@ may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 /* Some request's urgent may have become true. */
 void registry_urgent(struct registry *r);
 
-/* For tests. */
 struct registry_stats {
 	uint64_t requests[FETCH_CLASSES], bytes[FETCH_CLASSES];
+	uint64_t bytes_mirror; /* of all bytes, those that another host than the image's own gave */
 	uint64_t retries, throttled, breaker_open;
 	unsigned running[FETCH_CLASSES], waiting[FETCH_CLASSES];
+	unsigned breakers; /* hosts that are not asked now */
 };
 void registry_stats(const struct registry *r, struct registry_stats *ret);
+
+enum request_outcome {
+	REQUEST_OK,        /* 2xx, 3xx */
+	REQUEST_REFUSED,   /* 4xx: also the 401 that tells how to ask */
+	REQUEST_FAILED,    /* 5xx */
+	REQUEST_NETWORK,   /* no answer */
+	REQUEST_CANCELLED, /* not wanted any more */
+	REQUEST_OUTCOMES
+};
+
+/* What became of the requests to a host; those for tokens are not counted. */
+struct registry_host {
+	char *authority; /* NULL: all those that have none of their own */
+	uint64_t requests[REQUEST_OUTCOMES];
+};
+/* The METRICS_HOSTS_MAX that were asked first, and one for the others. They only grow. */
+const struct registry_host *registry_hosts(const struct registry *r, size_t *ret_n);
 
 #endif

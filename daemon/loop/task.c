@@ -232,6 +232,11 @@ static void task_free(struct task *t)
 	free(t);
 }
 
+size_t task_count(void)
+{
+	return loop_self() ? loop_tasks(loop_self())->count : 0;
+}
+
 size_t task_stack_watermark(void)
 {
 	struct list *l, *tmp;

@@ -39,6 +39,9 @@ may_suspend int task_sleep_ms(unsigned ms);
 /* Asks one task to stop, as scope_cancel() asks all of a scope. */
 void task_cancel(struct task *t);
 
+/* Tasks of this thread's loop that run or wait. */
+size_t task_count(void);
+
 /* Deepest use of any task stack so far, bytes (whole pages). */
 size_t task_stack_watermark(void);
 

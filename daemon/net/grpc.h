@@ -31,6 +31,7 @@ enum grpc_code {
 	GRPC_DATA_LOSS = 15,
 	GRPC_UNAUTHENTICATED = 16,
 };
+#define GRPC_CODES            17
 
 #define GRPC_NO_DEADLINE      UINT32_MAX /* as timeout_ms of a client's call: a subscription */
 #define GRPC_METADATA_MAX     16         /* pairs that a client sends with a call */
@@ -104,6 +105,18 @@ may_suspend void grpc_server_drain(struct grpc_server *server, unsigned timeout_
 
 /* After grpc_server_drain() and the end of grpc_server_run(). NULL is allowed. */
 void grpc_server_free(struct grpc_server *server);
+
+struct grpc_server_stats {
+	size_t connections; /* open now */
+	uint64_t accepted, refused;
+	size_t calls; /* running now */
+};
+void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *ret);
+
+/* Calls of methods[method] that have ended, by code; method n: of all that nobody serves. */
+const uint64_t *grpc_server_calls(const struct grpc_server *server, size_t method);
+/* Those that were given to grpc_server_new(). */
+const struct grpc_method *grpc_server_methods(const struct grpc_server *server, size_t *ret_n);
 
 /* --- client ---------------------------------------------------------------------------------- */
 

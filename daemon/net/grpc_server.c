@@ -30,8 +30,10 @@ struct grpc_server {
 	void *arg;
 	struct list conns; /* grpc_conn.link */
 	size_t conn_count;
-	struct scope scope; /* the connections' tasks */
-	size_t buffered;    /* bytes of requests that wait to be read */
+	struct scope scope;            /* the connections' tasks */
+	size_t buffered;               /* bytes of requests that wait to be read */
+	uint64_t (*ended)[GRPC_CODES]; /* of each method; then of all others */
+	uint64_t accepted, refused;    /* connections */
 	bool draining;
 };
 
@@ -85,10 +87,19 @@ static int open_answer(struct grpc_call *call)
 	return h2_respond(&call->s, f, array_size(f), false);
 }
 
+static void count(const struct grpc_call *call)
+{
+	const struct grpc_server *server = call->conn->server;
+	size_t method = call->method ? (size_t)(call->method - server->methods) : server->n;
+
+	server->ended[method][call->code]++;
+}
+
 static void decide(struct grpc_call *call, enum grpc_code code, const char *text)
 {
 	call->ended = true;
 	call->code = code <= GRPC_UNAUTHENTICATED ? code : GRPC_UNKNOWN;
+	count(call);
 	timer_stop(call->loop, &call->deadline);
 	if (code != GRPC_OK && grpc_percent_encode(str_of(text), &call->text) < 0)
 		call->text.len = 0; /* the code must do */
@@ -335,6 +346,7 @@ static int serve(struct grpc_server *server, struct conn *c)
 	}
 	list_push(&server->conns, &conn->link);
 	server->conn_count++;
+	server->accepted++;
 	return 0;
 }
 
@@ -385,6 +397,7 @@ may_suspend int grpc_server_run(struct grpc_server *server, int listen_fd)
 		}
 		told = false;
 		r = serve(server, &c);
+		server->refused += r < 0;
 		if (r < 0 && refused++ == 0)
 			log_warn("grpc connection refused: %s connections=%zu", strerrorname_np(-r),
 				 server->conn_count);
@@ -403,9 +416,15 @@ int grpc_server_new(struct loop *loop, const struct grpc_method *methods, size_t
 {
 	struct grpc_server *server = calloc(1, sizeof(*server));
 
-	if (server)
+	if (server) {
 		server->paths = calloc(n ? n : 1, sizeof(server->paths[0]));
-	if (!server || !server->paths) {
+		server->ended = calloc(n + 1, sizeof(server->ended[0]));
+	}
+	if (!server || !server->paths || !server->ended) {
+		if (server) {
+			free(server->paths);
+			free(server->ended);
+		}
 		free(server);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -454,5 +473,27 @@ void grpc_server_free(struct grpc_server *server)
 	require(list_empty(&server->conns) && server->buffered == 0);
 	scope_fini(&server->scope);
 	free(server->paths);
+	free(server->ended);
 	free(server);
+}
+
+void grpc_server_stats(const struct grpc_server *server, struct grpc_server_stats *ret)
+{
+	*ret = (struct grpc_server_stats){.connections = server->conn_count,
+					  .accepted = server->accepted,
+					  .refused = server->refused};
+	for (const struct list *l = server->conns.next; l != &server->conns; l = l->next)
+		ret->calls += container_of(l, struct grpc_conn, link)->call_count;
+}
+
+const uint64_t *grpc_server_calls(const struct grpc_server *server, size_t method)
+{
+	require(method <= server->n);
+	return server->ended[method];
+}
+
+const struct grpc_method *grpc_server_methods(const struct grpc_server *server, size_t *ret_n)
+{
+	*ret_n = server->n;
+	return server->methods;
 }

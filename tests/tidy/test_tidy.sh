@@ -41,6 +41,7 @@ door 'zlib' daemon/image/codec.c
 door 'zstd' daemon/image/codec.c
 door 'fuse3/' daemon/fs/fill.c
 door 'bpf/' daemon/trace/access_bpf.c
+door 'microhttpd' daemon/api/metrics_http.c
 
 # Sizes. The exceptions are named, with what they are allowed.
 declare -A allowed=()

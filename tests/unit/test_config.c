@@ -108,6 +108,7 @@ static void test_defaults(void **state)
 	assert_false(c.snapshot.volatile_upper);
 	assert_true(c.snapshot.sync);
 	assert_false(c.snapshot.upperdir_label);
+	assert_null(c.metrics.address);
 }
 
 static void test_every_key(void **state)
@@ -119,7 +120,9 @@ static void test_every_key(void **state)
 				   "[snapshot]\n"
 				   "volatile = true\n"
 				   "sync = false\n"
-				   "upperdir_label = true\n";
+				   "upperdir_label = true\n"
+				   "[metrics]\n"
+				   "address = \"127.0.0.1:9477\"\n";
 	auto_config struct config c;
 	struct err err = ERR_INIT;
 
@@ -133,6 +136,7 @@ static void test_every_key(void **state)
 	assert_true(c.snapshot.volatile_upper);
 	assert_false(c.snapshot.sync);
 	assert_true(c.snapshot.upperdir_label);
+	assert_string_equal(c.metrics.address, "127.0.0.1:9477");
 }
 
 static void test_dotted_keys(void **state)
@@ -151,7 +155,7 @@ static void test_flags_beat_the_file(void **state)
 {
 	static const char text[] =
 		"root = '/r'\nstate = '/s'\naddress = '/a'\nlog_level = 'warn'\n";
-	auto_config struct config c, d;
+	auto_config struct config c, d, e, g;
 	struct err err = ERR_INIT;
 
 	(void)state;
@@ -163,6 +167,12 @@ static void test_flags_beat_the_file(void **state)
 	assert_string_equal(c.state, "/S");
 	assert_string_equal(c.address, "/A");
 	assert_int_equal(c.log_level, LOG_LEVEL_ERROR);
+	/* none is wanted after all */
+	write_file("[metrics]\naddress = 'unix:/m'", 29);
+	assert_int_equal(args(&e, &err, "--config", path, NULL), 0);
+	assert_string_equal(e.metrics.address, "unix:/m");
+	assert_int_equal(args(&g, &err, "--metrics=", "--config", path, NULL), 0);
+	assert_null(g.metrics.address);
 	/* the last of two flags wins; the address follows the state directory */
 	write_file("state = '/s'", 12);
 	assert_int_equal(args(&d, &err, "--root=/1", "--root", "/2", "--config", path, NULL), 0);
@@ -185,7 +195,7 @@ static void test_actions(void **state)
 static void test_usage_names_every_flag(void **state)
 {
 	static const char *const names[] = {"--root",      "--state",   "--address", "--config",
-					    "--log-level", "--version", "--help"};
+					    "--log-level", "--version", "--help",    "--metrics"};
 
 	(void)state;
 	for (size_t i = 0; i < array_size(names); i++)
@@ -210,6 +220,8 @@ static void test_bad_flags(void **state)
 	refuses_args("--address must not contain ',', ':' or '\\'", "--address=/a\\b");
 	refuses_args("--config must be an absolute path", "--config=c");
 	refuses_args("--log-level must be error, warn, info or debug", "--log-level=INFO");
+	refuses_args("--metrics: must be \"unix:/PATH\", \"127.0.0.1:PORT\" or \"[::1]:PORT\"",
+		     "--metrics=9477");
 }
 
 static void test_bad_keys(void **state)
@@ -240,7 +252,8 @@ static void test_wrong_types(void **state)
 		    {"log_level", "a string"},
 		    {"snapshot.volatile", "a boolean"},
 		    {"snapshot.sync", "a boolean"},
-		    {"snapshot.upperdir_label", "a boolean"}};
+		    {"snapshot.upperdir_label", "a boolean"},
+		    {"metrics.address", "a string"}};
 	static const struct {
 		const char *value, *is;
 	} values[] = {{"1", "an integer"},
@@ -277,6 +290,11 @@ static void test_bad_values(void **state)
 	refuses("root = \"/a\\u0000\"", "c.toml:1: root must not contain NUL or a new line");
 	refuses("state = \"/a\\n\"", "c.toml:1: state must not contain NUL or a new line");
 	refuses("address = \"unix:///a\"", "c.toml:1: address must be an absolute path");
+	refuses("[metrics]\naddress = '0.0.0.0:1'",
+		"c.toml:2: address: must be a loopback address, and 0.0.0.0 is none: metrics are "
+		"not for the network");
+	refuses("[metrics]\naddress = \"unix:/a\\u0000\"",
+		"c.toml:2: address has no text, or NUL in it");
 	refuses("log_level = ''", "c.toml:1: log_level must be error, warn, info or debug");
 	refuses("log_level = 'information'",
 		"c.toml:1: log_level must be error, warn, info or debug");

@@ -226,6 +226,11 @@ static may_suspend int errors(struct fixture *f)
 	longer[sizeof(longer) - 1] = '\0';
 	fail_with(f, GRPC_ABORTED, longer, &err, GRPC_ABORTED);
 	check(strlen(err.text) == ERR_TEXT_MAX - 1);
+	for (uint32_t c = 0; c < GRPC_CODES; c++) /* Fail is number 3 */
+		check(grpc_server_calls(f->server, 3)[c] ==
+		      (c == 0 ? 0
+			      : 1u + (c == GRPC_NOT_FOUND || c == GRPC_UNKNOWN ||
+				      c == GRPC_ABORTED)));
 	return 0;
 }
 
@@ -238,10 +243,18 @@ static void test_errors(void **state)
 static may_suspend int unknown(struct fixture *f)
 {
 	auto_buf struct buf resp = BUF_INIT;
+	struct grpc_server_stats st;
 	struct err err = ERR_INIT;
+	size_t n;
 
 	check(unary(f, "Nothing", "x", 1, &resp, &err) == GRPC_UNIMPLEMENTED);
 	check(strcmp(err.text, "unknown method /t.T/Nothing") == 0);
+	check(unary(f, "Nothing else", "x", 1, &resp, &err) == GRPC_UNIMPLEMENTED);
+	grpc_server_methods(f->server, &n);
+	check(n == array_size(fixture_methods));
+	check(grpc_server_calls(f->server, n)[GRPC_UNIMPLEMENTED] == 2);
+	grpc_server_stats(f->server, &st);
+	check(st.connections == 1 && st.accepted == 1 && st.refused == 0);
 	/* no message in the answer is no answer to a unary call */
 	check(unary(f, "Swallow", "x", 1, &resp, &err) == GRPC_INTERNAL);
 	return 0;

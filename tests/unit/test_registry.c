@@ -282,6 +282,22 @@ static void main_no_range(struct fixture *f)
 	good(f, 99000, 1000);
 }
 
+/* So many requests at this server had that outcome. */
+static bool outcome(struct fixture *f, const struct server *s, enum request_outcome o,
+		    uint64_t want)
+{
+	char authority[32];
+	size_t n;
+	const struct registry_host *hosts = registry_hosts(f->r, &n);
+
+	snprintf(authority, sizeof(authority), "127.0.0.1:%u", s->port);
+	for (size_t i = 0; i < n; i++) {
+		if (hosts[i].authority && strcmp(hosts[i].authority, authority) == 0)
+			return hosts[i].requests[o] == want;
+	}
+	return want == 0;
+}
+
 static void main_cut(struct fixture *f)
 {
 	struct registry_stats s;
@@ -290,6 +306,8 @@ static void main_cut(struct fixture *f)
 	good(f, 7, 90000); /* 20000 bytes a time */
 	registry_stats(f->r, &s);
 	check(s.retries == 4 && s.requests[FETCH_DEMAND] == 6); /* one for https, which is not */
+	check(outcome(f, &f->a, REQUEST_OK, 1) && outcome(f, &f->a, REQUEST_NETWORK, 5));
+	check(s.bytes_mirror == 0 && s.bytes[FETCH_DEMAND] >= 90000);
 }
 
 static void main_lies(struct fixture *f)
@@ -428,9 +446,12 @@ static void main_broken(struct fixture *f)
 	f->failures = 1000;
 	check(fetch(&w) == -EIO && w.answer.status == 503);
 	registry_stats(f->r, &s);
-	check(s.breaker_open == 1 && s.retries >= 5);
+	check(s.breaker_open == 1 && s.retries >= 5 && s.breakers == 1);
+	check(!outcome(f, &f->a, REQUEST_FAILED, 0) && outcome(f, &f->a, REQUEST_REFUSED, 0));
 	f->failures = 0; /* the probe closes it */
 	good(f, 0, 10);
+	registry_stats(f->r, &s);
+	check(s.breakers == 0);
 }
 
 static void main_busy(struct fixture *f)
@@ -449,9 +470,13 @@ static void main_busy(struct fixture *f)
 static void main_mirror(struct fixture *f)
 {
 	struct want w = {.f = f, .off = 0, .len = 10};
+	struct registry_stats s;
 	char text[32];
 
 	good(f, 0, 10);
+	registry_stats(f->r, &s);
+	check(s.bytes_mirror == 10 && s.bytes[FETCH_DEMAND] == 10);
+	check(outcome(f, &f->b, REQUEST_OK, 1) && outcome(f, &f->a, REQUEST_OK, 0));
 	snprintf(text, sizeof(text), "?ns=127.0.0.1%%3A%u;", f->a.port);
 	check(strstr(f->b.log, text) && f->a.requests == 0);
 	f->mode_b = CUT; /* resumed there */
