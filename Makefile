@@ -18,6 +18,7 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 600
 FUZZ_CC ?= clang-14
 BPF_CC ?= clang-14
+JOBS ?= $(shell nproc)
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
@@ -70,7 +71,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c
 E2E_TESTS := $(sort $(wildcard tests/e2e/test_*.sh))
 SYSTEM_TESTS := $(sort $(wildcard tests/system/test_*.sh)) $(E2E_TESTS)
 
-.PHONY: all deps check check-containerds unit tests demo bench bench-smoke fuzz fuzz-build fuzz-short tidy install \
+.PHONY: all deps check check-containerds unit tests demo bench bench-smoke fuzz fuzz-build fuzz-libs tidy install \
 	clean go FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -169,12 +170,12 @@ unit: $(UNIT)
 
 # The second make sees what deps has installed.
 check: deps
-	$(Q)$(MAKE) --no-print-directory tests go fuzz-build $(BUILD)/bench/link
+	$(Q)$(MAKE) --no-print-directory -j $(JOBS) tests go fuzz-build $(BUILD)/bench/link
 	$(Q)BUILD=$(BUILD) SAN=$(SAN) tests/run $(wildcard tests/tidy/test_*.sh) $(UNIT) tests/fuzz/short.sh $(SYSTEM_TESTS)
 
 # What has to do with containerd, again with those of newer Debian releases: 1.7 and 2.x. E2E_TESTS: which.
 check-containerds: deps
-	$(Q)$(MAKE) --no-print-directory tests go $(BUILD)/bench/link
+	$(Q)$(MAKE) --no-print-directory -j $(JOBS) tests go $(BUILD)/bench/link
 	$(Q)set -e; for dir in $$(tools/dev/containerds.sh $(BUILD)/containerds trixie sid); do \
 		$$dir/containerd --version; \
 		PATH=$$dir:$$PATH BUILD=$(BUILD) SAN=$(SAN) tests/run $(E2E_TESTS); \
@@ -185,9 +186,11 @@ tidy:
 
 fuzz-build: $(FUZZERS)
 
-build-fuzz/%: tests/fuzz/%.c FORCE
+fuzz-libs:
 	$(Q)$(MAKE) --no-print-directory BUILD=build-fuzz CC=$(FUZZ_CC) CFLAGS=-O1 \
 		SAN=address,undefined,fuzzer-no-link build-fuzz/libconvert.a build-fuzz/libfirstlight.a
+
+build-fuzz/%: tests/fuzz/%.c fuzz-libs
 	$(call say,FUZZ,$@)
 	$(Q)$(FUZZ_CC) -O1 $(CPPFLAGS) -Ibuild-fuzz/gen -std=gnu11 -g \
 		-fsanitize=address,undefined,fuzzer -o $@ $< build-fuzz/libconvert.a build-fuzz/libfirstlight.a $(LIBS) $(ARCHIVE)
@@ -201,7 +204,7 @@ deps:
 
 demo:
 	$(Q)tools/dev/deps.sh $(DEPS_BUILD) $(DEPS_DEMO)
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory -j $(JOBS) all
 	$(Q)BUILD=$(BUILD) tools/dev/demo.sh
 
 bench: bench-all

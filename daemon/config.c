@@ -32,6 +32,7 @@ enum setting_type {
 	SETTING_BOOL,
 	SETTING_TEXT,
 	SETTING_BYTES,
+	SETTING_SECONDS,
 	SETTING_METRICS
 };
 
@@ -61,6 +62,9 @@ static const struct setting settings[] = {
 	{"registry", "hosts_dirs", SETTING_TEXT, offsetof(struct config, registry.hosts_dirs)},
 	{"registry", "docker_config", SETTING_TEXT,
 	 offsetof(struct config, registry.docker_config)},
+	{"start", "bpf", SETTING_BOOL, offsetof(struct config, start.bpf)},
+	{"start", "watch_s", SETTING_SECONDS, offsetof(struct config, start.watch_s)},
+	{"start", "quiet_s", SETTING_SECONDS, offsetof(struct config, start.quiet_s)},
 	{"metrics", "address", SETTING_METRICS, offsetof(struct config, metrics.address)},
 };
 
@@ -111,9 +115,11 @@ const char *config_usage(void)
 
 void config_init(struct config *c)
 {
-	*c = (struct config){.log_level = LOG_LEVEL_INFO,
-			     .snapshot.sync = true,
-			     .lazy = {.enabled = true, .passthrough = true, .erofs_file = true}};
+	*c = (struct config){
+		.log_level = LOG_LEVEL_INFO,
+		.snapshot.sync = true,
+		.lazy = {.enabled = true, .passthrough = true, .erofs_file = true},
+		.start = {.bpf = true, .watch_s = START_WATCH_S, .quiet_s = START_QUIET_S}};
 	c->config_file = strdup(CONFIG_FILE_DEFAULT);
 	c->root = strdup(ROOT_DEFAULT);
 	c->state = strdup(STATE_DEFAULT);
@@ -227,9 +233,10 @@ static int set(struct config *c, const struct setting *s, const struct toml_valu
 	       struct err *err)
 {
 	void *field = (char *)c + s->offset;
-	enum toml_type type = s->type == SETTING_BOOL    ? TOML_BOOLEAN
-			      : s->type == SETTING_BYTES ? TOML_INTEGER
-							 : TOML_STRING;
+	bool number = s->type == SETTING_BYTES || s->type == SETTING_SECONDS;
+	enum toml_type type = s->type == SETTING_BOOL ? TOML_BOOLEAN
+			      : number                ? TOML_INTEGER
+						      : TOML_STRING;
 
 	if (v->type != type)
 		return err_set(err, -EINVAL, "%s must be %s, not %s", s->key, toml_type_name(type),
@@ -249,6 +256,12 @@ static int set(struct config *c, const struct setting *s, const struct toml_valu
 	case SETTING_BYTES:
 		if (v->integer < 0)
 			return err_set(err, -EINVAL, "%s must not be negative", s->key);
+		*(uint64_t *)field = (uint64_t)v->integer;
+		return 0;
+	case SETTING_SECONDS:
+		if (v->integer < 1 || v->integer > START_WATCH_MAX_S)
+			return err_set(err, -EINVAL, "%s must be 1 to %d", s->key,
+				       START_WATCH_MAX_S);
 		*(uint64_t *)field = (uint64_t)v->integer;
 		return 0;
 	case SETTING_METRICS:

@@ -42,6 +42,11 @@ struct config {
 				      */
 	} registry;
 	struct {
+		bool bpf;         /* start: what containers touch is seen by BPF; off: by FUSE */
+		uint64_t watch_s; /* how long a start is watched at most */
+		uint64_t quiet_s; /* or until nothing new was touched for so long */
+	} start;
+	struct {
 		char *address; /* api/metrics_address.h; NULL = no metrics */
 	} metrics;
 };

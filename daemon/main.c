@@ -40,7 +40,9 @@
 #include "net/http.h"
 #include "operator/operator.h"
 #include "operator/scan.h"
+#include "predict/profiles.h"
 #include "snap/snap.h"
+#include "start/starts.h"
 #include "store/kv.h"
 #include "store/meta.h"
 #include "store/objects.h"
@@ -61,6 +63,8 @@ struct lazy {
 	struct fetcher *fetcher;
 	struct prefetcher *prefetcher;
 	struct fill *fill;
+	struct profiles *profiles;
+	struct starts *starts;
 };
 
 struct daemon {
@@ -276,6 +280,8 @@ static void services_init(struct daemon *d)
 		.registry = l->registry,
 		.fetcher = l->fetcher,
 		.fill = l->fill,
+		.starts = l->starts,
+		.profiles = l->profiles,
 		.operator= d->operator,
 		.threads = l->threads,
 		.features = &d->features,
@@ -333,7 +339,7 @@ may_suspend static int serve_snapshots(struct daemon *d, struct err *err)
 		.lazy = {.layers = d->lazy.layers,
 			 .resolver = d->lazy.resolver,
 			 .fetcher = d->lazy.fetcher,
-			 .prefetcher = d->lazy.prefetcher,
+			 .starts = d->lazy.starts,
 			 .serve = d->lazy.fill != NULL,
 			 .erofs_file = d->features.erofs_file && d->config->lazy.erofs_file},
 	};
@@ -412,6 +418,34 @@ static bool lazy_possible(struct daemon *d)
 	return !why;
 }
 
+static void on_fuse_read(void *arg, uint64_t object, uint64_t off, uint64_t len, pid_t pid)
+{
+	starts_fuse_read(arg, object, off, len, pid);
+}
+
+/* Profiles are of use also where nothing new is lazy: they are told and removed. */
+may_suspend static int watch_starts(struct daemon *d, struct err *err)
+{
+	const struct config *c = d->config;
+	struct lazy *l = &d->lazy;
+	const struct starts_options o = {.loop = d->loop,
+					 .threads = l->threads,
+					 .layers = l->layers,
+					 .objects = l->objects,
+					 .fetcher = l->fetcher,
+					 .prefetcher = l->prefetcher,
+					 .profiles = l->profiles,
+					 .root = c->root,
+					 .bpf = c->start.bpf,
+					 .watch_ms = (unsigned)c->start.watch_s * 1000,
+					 .quiet_ms = (unsigned)c->start.quiet_s * 1000};
+	int r = starts_new(&o, &l->starts, err);
+
+	if (r == 0)
+		fill_watch(l->fill, on_fuse_read, l->starts);
+	return r;
+}
+
 may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 {
 	struct lazy *l = &d->lazy;
@@ -440,7 +474,7 @@ may_suspend static int lazy_serve(struct daemon *d, struct err *err)
 				   &l->prefetcher, err);
 	if (r == 0)
 		r = fill_new(d->loop, l->objects, l->fetcher, &fill, &l->fill, err);
-	return r;
+	return r < 0 ? r : watch_starts(d, err);
 }
 
 /* Nobody calls any more. */
@@ -449,12 +483,15 @@ may_suspend static void lazy_stop(struct lazy *l)
 	if (l->layers)
 		layers_stop(l->layers);
 	fill_free(l->fill);
+	starts_stop(l->starts);
 	prefetcher_stop(l->prefetcher);
 	fetcher_free(l->fetcher);
 }
 
 may_suspend static void lazy_free(struct lazy *l)
 {
+	starts_free(l->starts);
+	profiles_free(l->profiles);
 	prefetcher_free(l->prefetcher);
 	resolver_free(l->resolver);
 	registry_free(l->registry);
@@ -476,6 +513,8 @@ may_suspend static int serve(struct daemon *d, struct err *err)
 	r = meta_new(d->loop, take_ptr(d->kv), root_fd, &d->meta, err);
 	if (r == 0)
 		r = lazy_store(d, err);
+	if (r == 0)
+		r = profiles_new(d->meta, &d->lazy.profiles, err);
 	if (r == 0 && lazy_possible(d))
 		r = lazy_serve(d, err);
 	return r < 0 ? r : serve_snapshots(d, err);

@@ -17,7 +17,9 @@
 #include "loop/loop.h"
 #include "loop/work.h"
 #include "operator/operator.h"
+#include "predict/profiles.h"
 #include "proto/control.pb-c.h"
+#include "start/starts.h"
 #include "store/objects.h"
 
 #include "base/banned.h"
@@ -62,6 +64,19 @@ static void feature(struct features *f, const char *name, bool on, const char *w
 	f->refs[f->n++] = one;
 }
 
+/* Why no BPF program tells of reads; NULL: one does. */
+static const char *bpf_why(const struct services *s)
+{
+	struct access *a = s->starts ? starts_access(s->starts) : NULL;
+	struct access_stats st;
+
+	if (!a)
+		return s->starts ? "switched off in the settings, or not loaded yet"
+				 : "no layer is lazy";
+	access_stats(a, &st);
+	return st.programs[PROGRAM_GET_PAGES].reason ? st.programs[PROGRAM_ADD_PAGE].reason : NULL;
+}
+
 static void features_fill(const struct services *s, struct features *f)
 {
 	const struct mount_features *m = s->features;
@@ -74,6 +89,7 @@ static void features_fill(const struct services *s, struct features *f)
 	feature(f, "passthrough", s->fill && fill_passthrough(s->fill),
 		s->fill ? "the kernel has none (Linux 6.9), or it is switched off in the settings"
 			: "no layer is lazy");
+	feature(f, "bpf", bpf_why(s) == NULL, bpf_why(s));
 	feature(f, "index-off", m->index_off, "overlayfs has no such option");
 	feature(f, "volatile", m->volatile_upper, "overlayfs has no such option (Linux 5.10)");
 	feature(f, "idmap", m->idmap, "no idmapped mounts here (Linux 5.19)");
@@ -185,6 +201,23 @@ static void status_fetch(const struct services *s, Flc__StatusResponse *o)
 	o->opens_passthrough = fi.opens_passthrough;
 }
 
+static void status_starts(const struct services *s, Flc__StatusResponse *o)
+{
+	struct profiles_stats ps;
+	struct starts_stats st;
+
+	profiles_stats(s->profiles, &ps);
+	o->profiles = ps.n;
+	if (!s->starts)
+		return;
+	starts_stats(s->starts, &st);
+	o->starts = st.begun;
+	o->starts_watched = st.watched;
+	o->starts_foreseen = st.foreseen;
+	o->foreseen_used = st.hit_bytes + st.late_bytes;
+	o->foreseen_wasted = st.wasted_bytes;
+}
+
 struct queues {
 	Flc__Queue list[FETCH_CLASSES], *refs[FETCH_CLASSES];
 };
@@ -234,6 +267,7 @@ may_suspend static enum grpc_code serve_status(struct grpc_call *call, void *arg
 	o.disk_size = look.disk_size;
 	status_snapshots(q.svc, &o);
 	status_store(q.svc, &o);
+	status_starts(q.svc, &o);
 	o.pulls = operator_pulls(q.svc->operator);
 	if (q.svc->fill) {
 		status_fetch(q.svc, &o);
@@ -259,6 +293,11 @@ const struct grpc_method *control_methods(size_t *ret_n)
 		{CONTROL_SERVICE "Verify", control_verify, true},
 		{CONTROL_SERVICE "Gc", control_gc, false},
 		{CONTROL_SERVICE "Drain", control_drain, true},
+		{CONTROL_SERVICE "Profiles", control_profiles, true},
+		{CONTROL_SERVICE "ProfileExport", control_profile_export, false},
+		{CONTROL_SERVICE "ProfileImport", control_profile_import, false},
+		{CONTROL_SERVICE "ProfileRemove", control_profile_remove, false},
+		{CONTROL_SERVICE "Record", control_record, false},
 	};
 
 	*ret_n = array_size(methods);

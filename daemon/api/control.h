@@ -39,5 +39,13 @@ may_suspend enum grpc_code control_mounts(struct grpc_call *call, void *arg, str
 may_suspend enum grpc_code control_verify(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_gc(struct grpc_call *call, void *arg, struct err *err);
 may_suspend enum grpc_code control_drain(struct grpc_call *call, void *arg, struct err *err);
+may_suspend enum grpc_code control_profiles(struct grpc_call *call, void *arg, struct err *err);
+may_suspend enum grpc_code control_profile_export(struct grpc_call *call, void *arg,
+						  struct err *err);
+may_suspend enum grpc_code control_profile_import(struct grpc_call *call, void *arg,
+						  struct err *err);
+may_suspend enum grpc_code control_profile_remove(struct grpc_call *call, void *arg,
+						  struct err *err);
+may_suspend enum grpc_code control_record(struct grpc_call *call, void *arg, struct err *err);
 
 #endif

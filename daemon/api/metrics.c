@@ -24,6 +24,8 @@
 #include "image/registry.h"
 #include "net/grpc.h"
 #include "operator/operator.h"
+#include "predict/profiles.h"
+#include "start/starts.h"
 #include "store/objects.h"
 
 #include "base/banned.h"
@@ -330,13 +332,87 @@ static void tell_registry(const struct metrics *m, struct metrics_text *t)
 		   "How often that has begun.", st.breaker_open);
 }
 
+/* --- starts ----------------------------------------------------------------------------------- */
+
+static void tell_access(const struct starts *s, struct metrics_text *t)
+{
+	struct access *a = starts_access(s);
+	struct access_stats st;
+
+	metric_family(t, "firstlight_access_program_usable", METRIC_GAUGE,
+		      "Is there nothing in the way of this BPF program? By its tracepoint.");
+	if (!a)
+		return;
+	access_stats(a, &st);
+	for (size_t i = 0; i < ACCESS_PROGRAMS; i++)
+		metric_number(t, METRIC_LABEL("tracepoint", st.programs[i].tracepoint),
+			      !st.programs[i].reason);
+}
+
+static void tell_predictions(const struct starts_stats *st, struct metrics_text *t)
+{
+	const struct {
+		const char *result;
+		uint64_t bytes;
+	} all[] = {{"hit", st->hit_bytes},
+		   {"late", st->late_bytes},
+		   {"missed", st->missed_bytes},
+		   {"unforeseen", st->unforeseen_bytes},
+		   {"wasted", st->wasted_bytes}};
+
+	metric_family(
+		t, "firstlight_prediction_bytes_total", METRIC_COUNTER,
+		"Of starts with a profile: first uses that were here in time (hit), on their "
+		"way (late), not asked for yet (missed), not in the profile (unforeseen); and "
+		"what was fetched and not used (wasted).");
+	for (size_t i = 0; i < array_size(all); i++)
+		metric_number(t, METRIC_LABEL("result", all[i].result), all[i].bytes);
+	metric_one(t, "firstlight_prediction_asked_bytes_total", METRIC_COUNTER,
+		   "Content that predictions have asked for.", st->asked_bytes);
+	metric_one(t, "firstlight_predictions_stopped_total", METRIC_COUNTER,
+		   "Starts whose prediction was wrong too often, and ended.", st->stopped);
+}
+
+static void tell_starts(const struct metrics *m, struct metrics_text *t)
+{
+	const struct services *s = m->o.services;
+	struct profiles_stats ps;
+	struct starts_stats st;
+
+	profiles_stats(s->profiles, &ps);
+	metric_one(t, "firstlight_profiles", METRIC_GAUGE, "Programs whose starts are known.",
+		   ps.n);
+	metric_one(t, "firstlight_profiles_bytes", METRIC_GAUGE, "What their records take.",
+		   ps.bytes);
+	metric_one(t, "firstlight_profiles_evicted_total", METRIC_COUNTER,
+		   "Profiles that had to make room.", ps.evicted);
+	if (!s->starts)
+		return;
+	starts_stats(s->starts, &st);
+	metric_one(t, "firstlight_starts_watched", METRIC_GAUGE,
+		   "Containers that are starting, and watched.", st.watched);
+	metric_one(t, "firstlight_starts_total", METRIC_COUNTER, "Such starts.", st.begun);
+	metric_one(t, "firstlight_starts_foreseen_total", METRIC_COUNTER,
+		   "Those of them that had a profile.", st.foreseen);
+	metric_one(t, "firstlight_starts_learnt_total", METRIC_COUNTER,
+		   "Those that went into a profile.", st.learnt);
+	metric_one(t, "firstlight_access_touches_total", METRIC_COUNTER,
+		   "First touches of watched containers.", st.touches);
+	metric_one(t, "firstlight_access_lost_total", METRIC_COUNTER,
+		   "Records of touches that found BPF's ring buffer full.", st.lost);
+	metric_one(t, "firstlight_access_unmatched_total", METRIC_COUNTER,
+		   "Contents that were touched and are no file of the image.", st.unmatched);
+	tell_predictions(&st, t);
+	tell_access(s->starts, t);
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 typedef void tell_fn(const struct metrics *m, struct metrics_text *t);
 
 static tell_fn *const table[] = {
 	tell_build,  tell_process, tell_loop,  tell_calls, tell_events,   tell_snapshots,
-	tell_layers, tell_store,   tell_reads, tell_fetch, tell_registry,
+	tell_layers, tell_store,   tell_reads, tell_fetch, tell_registry, tell_starts,
 };
 
 /* A metrics_fn. */

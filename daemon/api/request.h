@@ -16,7 +16,9 @@ struct fill;
 struct layers;
 struct objects;
 struct operator;
+struct profiles;
 struct registry;
+struct starts;
 
 /* What the handlers serve; all stay main's. */
 struct services {
@@ -27,6 +29,8 @@ struct services {
 	struct registry *registry; /* this and the next two: NULL without lazy layers */
 	struct fetcher *fetcher;
 	struct fill *fill;
+	struct starts *starts; /* NULL without lazy layers */
+	struct profiles *profiles;
 	struct operator* operator;
 	struct work *threads;
 	const struct mount_features *features;

@@ -42,6 +42,27 @@
 #define RPC_FOLLOW_MAX_MS       86400000ull /* the same for streams of progress and events */
 #define DRAIN_TIMEOUT_MS        10000       /* SIGTERM: running RPCs may take so long */
 
+/* starts of containers */
+#define STARTS_MAX            1024    /* watched at once */
+#define START_LEARNING_MAX    16      /* of these, that become a profile */
+#define START_LEARN_MEMORY    MiB(64) /* while one does */
+#define START_PROFILES_MEMORY MiB(16) /* decoded, while a start begins */
+#define START_TOUCHES_MAX     32768   /* of one start */
+#define START_WATCH_S         30      /* defaults of start.watch_s, */
+#define START_QUIET_S         3       /* start.quiet_s */
+#define START_WATCH_MAX_S     600
+#define START_EXEC_MS         60000 /* from Prepare to its first program */
+#define START_STEP_MS         50    /* it is looked after at least so often */
+#define START_REPEATS         64    /* last touches among which FUSE's are looked for */
+#define SPACES_MAX            4096  /* mount namespaces that are known */
+#define SPACE_EVENTS_MAX      65536 /* that wait until it is known whose they are */
+#define SPACE_TRIES           8     /* to find that out */
+#define SPACE_RETRY_MS        5     /* after the first; doubled */
+#define SPACE_MOUNTINFO_MAX   MiB(4)
+#define FORESEE_WISHES_MAX    256 /* ranges of one start that are fetched at once */
+#define RECORDERS_MAX         16  /* who wait for a recording */
+#define RECORD_TIMEOUT_S      300
+
 /* containerd, as its client */
 #define CONTAINERD_RECONNECT_MS  10000  /* it has lost us: so long it is waited for */
 #define CONTAINERD_COLLECT_MS    300000 /* its collection of garbage */
@@ -311,6 +332,7 @@
 #define PREDICT_PROFILES_MAX  8                 /* for one start */
 #define PREDICT_UNITS_MAX     32768             /* of all of them */
 #define PREDICT_WEIGHT_MIN    (65536u * 3 / 10) /* a use with less is not predicted */
+#define PREDICT_UNSURE_MIN    (65536u / 2 + 1)  /* while it is not known which program it is */
 #define PREDICT_AHEAD_MS      1000              /* what the link delivers in so long is asked for */
 #define PREDICT_AHEAD_MIN     MiB(2)            /* or so much, where that is more */
 #define PREDICT_AHEAD_MAX     MiB(64)

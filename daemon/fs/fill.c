@@ -51,6 +51,8 @@ struct fill {
 	int fd, root_fd; /* fd is the session's */
 	bool want_passthrough, up;
 	struct fill_stats stats;
+	void (*watch)(void *arg, uint64_t object, uint64_t off, uint64_t len, pid_t pid);
+	void *watch_arg;
 	struct fill_jobs jobs;
 	/* while libfuse works: */
 	uint64_t unique;
@@ -514,6 +516,8 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 		return;
 	}
 	f->stats.reads++;
+	if (f->watch)
+		f->watch(f->watch_arg, node, (uint64_t)off, size, fuse_req_ctx(req)->pid);
 	if (read_now(f, req, node, (uint64_t)off, size))
 		return;
 	j = job_new(req, read_run, node);
@@ -763,6 +767,14 @@ may_suspend void fill_free(struct fill *f)
 bool fill_passthrough(const struct fill *f)
 {
 	return f->opens.passthrough;
+}
+
+void fill_watch(struct fill *f,
+		void (*fn)(void *arg, uint64_t object, uint64_t off, uint64_t len, pid_t pid),
+		void *arg)
+{
+	f->watch = fn;
+	f->watch_arg = arg;
 }
 
 void fill_stats(const struct fill *f, struct fill_stats *ret)

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "base/histogram.h"
@@ -38,6 +39,11 @@ may_suspend void fill_free(struct fill *f);
 
 /* Is the session up with passthrough? For the log and doctor. */
 bool fill_passthrough(const struct fill *f);
+
+/* fn is called for each read, before it is answered; it must not suspend. NULL = nobody. */
+void fill_watch(struct fill *f,
+		void (*fn)(void *arg, uint64_t object, uint64_t off, uint64_t len, pid_t pid),
+		void *arg);
 
 struct fill_stats {
 	uint64_t requests;      /* of all kinds */

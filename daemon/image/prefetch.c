@@ -7,20 +7,17 @@
 #include "image/prefetch.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "image/command.h"
 #include "image/elf.h"
+#include "image/lookup.h"
 #include "loop/loop.h"
 #include "loop/scope.h"
 #include "loop/work.h"
@@ -29,7 +26,6 @@
 
 #define PATH_BYTES   1024 /* a longer name is not followed */
 #define SCRIPT_BYTES 256  /* of its first line */
-#define REDIRECT     "trusted.overlay.redirect"
 
 struct prefetcher {
 	struct loop *loop;
@@ -77,45 +73,16 @@ struct file {
 /* --- on a thread --------------------------------------------------------------------------------
  */
 
-static int open_in(int root_fd, const char *path)
-{
-	const struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-
-	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-}
-
-static void real_path(struct file *fi, const char *link)
-{
-	size_t root = strlen(fi->s->root);
-	char text[PATH_BYTES + 4096];
-	ssize_t n = readlink(link, text, sizeof(text) - 1);
-
-	fi->real[0] = '\0';
-	if (n < 0 || (size_t)n <= root || (size_t)n - root >= sizeof(fi->real) ||
-	    memcmp(text, fi->s->root, root) != 0 || text[root] != '/')
-		return;
-	text[n] = '\0';
-	memcpy(fi->real, text + root, (size_t)n - root + 1);
-}
-
 /* Is there a regular file with content? */
 static bool find_one(struct file *fi, const char *path)
 {
-	char link[32], redirect[4 + DIGEST_HEX_SIZE];
-	auto_close int fd = open_in(fi->s->root_fd, path);
-	struct stat st;
-	ssize_t n;
+	struct lookup_file f;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+	if (lookup_file(fi->s->root_fd, path, &f) < 0 || f.embedded)
 		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = getxattr(link, REDIRECT, redirect, sizeof(redirect));
-	if (n < 4 || redirect[0] != '/' || redirect[3] != '/' ||
-	    digest_parse_hex((struct str){redirect + 4, (size_t)n - 4}, &fi->key) < 0)
-		return false;
-	fi->size = (uint64_t)st.st_size;
-	real_path(fi, link);
+	fi->key = f.key;
+	fi->size = f.size;
+	lookup_real(fi->s->root_fd, fi->s->root, path, fi->real, sizeof(fi->real));
 	return true;
 }
 

@@ -432,6 +432,26 @@ static int answer(struct image *im, struct lookup *l, struct layer **ret, struct
 	return err_set(err, -EOPNOTSUPP, "the manifest does not name the layer");
 }
 
+/* Whoever it was found for has it now: it is not kept for him any more. */
+static void asked_for(struct resolver *r, const struct layer *layer)
+{
+	for (size_t i = 0; i < r->images.size; i++) {
+		for (struct map_node *n = r->images.slots[i]; n; n = n->next) {
+			struct image *im = container_of(n, struct image, node);
+
+			for (struct list *it = im->lookups.next; it != &im->lookups;
+			     it = it->next) {
+				struct lookup *l = container_of(it, struct lookup, link);
+
+				if (l->layer != layer)
+					continue;
+				l->state = LOOKUP_IDLE;
+				layer_unuse(r->layers, take_ptr(l->layer));
+			}
+		}
+	}
+}
+
 may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q, struct layer **ret,
 			      struct err *err)
 {
@@ -444,8 +464,12 @@ may_suspend int resolve_layer(struct resolver *r, const struct resolve_query *q,
 	if (!q->has_toc && !q->has_manifest)
 		return err_set(err, -EOPNOTSUPP, "no label names a table of contents or manifest");
 	known = q->has_toc ? layers_find(r->layers, &q->blob, &q->toc) : NULL;
-	if (known)
-		return layer_use_known(r, known, q->ref, ret, err);
+	if (known) {
+		e = layer_use_known(r, known, q->ref, ret, err);
+		if (e == 0)
+			asked_for(r, *ret);
+		return e;
+	}
 	e = image_get(r, q, &im, err);
 	if (e < 0)
 		return e;

@@ -78,13 +78,14 @@ static void put(struct predictor *p, const struct step *s)
 	p->order[p->places++] = u;
 }
 
-/* Those with that chance, and those that all profiles have, or any. */
-static void put_some(struct predictor *p, const struct candidate *c, unsigned profiles)
+/* Those with that chance at least, which these profiles have. */
+static void put_some(struct predictor *p, const struct candidate *c, unsigned profiles,
+		     uint32_t chance)
 {
 	for (size_t i = 0; i < c->steps_n; i++) {
 		const struct unit *u = c->steps[i].unit;
 
-		if (u->chance >= PREDICT_WEIGHT_MIN && (u->profiles & profiles) == profiles)
+		if (u->chance >= chance && (u->profiles & profiles) == profiles)
 			put(p, &c->steps[i]);
 	}
 }
@@ -109,9 +110,9 @@ static void put_all(struct predictor *p, bool common)
 		ranks[k] = i;
 	}
 	if (p->candidates_n)
-		put_some(p, &p->candidates[ranks[0]], all);
+		put_some(p, &p->candidates[ranks[0]], all, PREDICT_WEIGHT_MIN);
 	for (unsigned i = 0; i < p->candidates_n && !common; i++)
-		put_some(p, &p->candidates[ranks[i]], 0);
+		put_some(p, &p->candidates[ranks[i]], 0, PREDICT_UNSURE_MIN);
 }
 
 static void forget(struct predictor *p)
@@ -136,7 +137,7 @@ void order_make(struct predictor *p, int candidate)
 	forget(p);
 	if (candidate >= 0)
 		put_program(p, &p->candidates[candidate]);
-	else
+	else if (candidate != ORDER_NONE)
 		put_all(p, candidate == ORDER_COMMON);
 	while (p->position < p->places && p->order[p->position]->used)
 		p->position++;

@@ -264,6 +264,11 @@ static int candidate_of(const struct predictor *p, struct str executable)
 	return -1;
 }
 
+bool predictor_knows(const struct predictor *p, struct str path)
+{
+	return candidate_of(p, path) >= 0 || candidate_of(p, STR("")) >= 0;
+}
+
 void predictor_exec(struct predictor *p, struct str path, uint64_t now_ns)
 {
 	int c = candidate_of(p, path);
@@ -277,8 +282,8 @@ void predictor_exec(struct predictor *p, struct str path, uint64_t now_ns)
 		c = candidate_of(p, STR(""));
 	if (c >= 0)
 		order_make(p, c);
-	else if (p->candidates_n > 1)
-		order_make(p, ORDER_COMMON);
+	else
+		order_make(p, p->candidates_n > 1 ? ORDER_COMMON : ORDER_NONE);
 }
 
 /* Without events of exec, the first file that is read says it too. */

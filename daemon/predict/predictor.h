@@ -9,8 +9,8 @@
  *
  * What is predicted. Units that a start reads with a chance of PREDICT_WEIGHT_MIN. Until the
  * program is known, a chance is the mean over the profiles, each counting by its starts; first
- * comes what all of them have, then the rest of the one with the most starts, and so on. From
- * predictor_exec() on it is that program's profile alone.
+ * comes what all of them have, then, of the one with the most starts and so on, what is likelier
+ * than not (PREDICT_UNSURE_MIN). From predictor_exec() on it is that program's profile alone.
  *
  * How far. What is asked for and not here, and what is here and not used, stays within what the
  * link brings in PREDICT_AHEAD_MS (between two bounds in bytes). Until the container's first sign
@@ -63,8 +63,11 @@ void predictor_resolve(struct predictor *p, size_t i, uint64_t object, uint64_t 
 void predictor_absent(struct predictor *p, size_t i);
 
 /* The container's first program, as it is in the image; later ones change nothing. With no profile
- * of it, only what all profiles have is still predicted (if there are several). */
+ * of it, only what all profiles have is still predicted if there are several, else nothing. */
 void predictor_exec(struct predictor *p, struct str path, uint64_t now_ns);
+
+/* Is there a profile of that program, or of any? */
+bool predictor_knows(const struct predictor *p, struct str path);
 
 /* A first use of these units by the container, whether it had to wait or not. The caller drops
  * repeats where it can; only those of foreseen units are noticed. */

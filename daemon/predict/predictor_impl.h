@@ -124,6 +124,7 @@ static inline uint64_t unit_len(const struct predictor *p, const struct unit *u)
 /* predict_order.c */
 #define ORDER_ALL    (-1)
 #define ORDER_COMMON (-2)
+#define ORDER_NONE   (-3)
 /* Puts all in order, of one candidate or of these. */
 void order_make(struct predictor *p, int candidate);
 /* Its file is known now, or it stands for an earlier place: it may be asked for. */

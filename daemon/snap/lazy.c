@@ -13,9 +13,9 @@
 #include "base/log.h"
 #include "image/fetch.h"
 #include "image/layer.h"
-#include "image/prefetch.h"
 #include "image/resolve.h"
 #include "snap/tree.h"
+#include "start/starts.h"
 
 #include "base/banned.h"
 
@@ -237,18 +237,20 @@ void lazy_unuse(struct snaps *s, uint32_t id)
 		layer_unuse(s->options.lazy.layers, l);
 }
 
-struct mounted {
+/* --- starts ----------------------------------------------------------------------------------- */
+
+struct starting {
 	struct snaps *s;
-	char *dir;
+	struct start_of of;
 	struct str name; /* of the run's top */
-	size_t layers_n;
+	char dir[4096];
 	uint32_t layers[];
 };
 
 /* Who asked for the layer named the image. */
-may_suspend static int mounted_task(void *arg)
+may_suspend static int starting_task(void *arg)
 {
-	struct mounted *m = arg;
+	struct starting *m = arg;
 	auto_buf struct buf value = BUF_INIT;
 	auto_arena struct arena a;
 	struct record rec;
@@ -257,44 +259,53 @@ may_suspend static int mounted_task(void *arg)
 	arena_init(&a, LABELS_BYTES_MAX + KiB(64));
 	if (meta_get(m->s->meta, m->name, &value, NULL) == 0 &&
 	    record_decode((struct str){(char *)value.data, value.len}, &a, &rec, NULL) == 0 &&
-	    query_from(rec.labels, rec.labels_n, &q, NULL) == 0 && q.has_manifest)
-		prefetch_start(m->s->options.lazy.prefetcher,
-			       &(struct prefetch_tree){.ref = q.ref,
-						       .manifest = q.manifest,
-						       .root = m->dir,
-						       .layers = m->layers,
-						       .layers_n = m->layers_n});
-	free(m->dir);
+	    query_from(rec.labels, rec.labels_n, &q, NULL) == 0) {
+		m->of.ref = q.ref;
+		m->of.manifest = q.manifest;
+		m->of.has_manifest = q.has_manifest;
+		starts_begin(m->s->options.lazy.starts, &m->of);
+	}
 	free(m);
 	return 0;
 }
 
-void lazy_mounted(struct snaps *s, struct snap *top, const char *dir)
+/* The topmost of its lazy layers. */
+static const struct snap *lazy_top(const struct snap *sn)
 {
-	struct mounted *m;
-	size_t n = 1;
+	const struct snap *p = sn->parent;
 
-	if (run_complete(s, top, 0)) {
-		run_fill(s, top);
+	while (p && !p->layer)
+		p = p->parent;
+	return p;
+}
+
+void lazy_starting(struct snaps *s, const struct snap *sn)
+{
+	const struct snap *top = lazy_top(sn);
+	struct starting *m;
+	size_t n = 0;
+
+	if (!s->options.lazy.starts || !top || top->broken)
 		return;
-	}
-	if (!s->options.lazy.prefetcher)
-		return;
-	for (const struct snap *p = top->parent; p && p->layer; p = p->parent)
+	for (const struct snap *p = top; p && p->layer; p = p->parent)
 		n++;
 	m = calloc(1, sizeof(*m) + n * sizeof(m->layers[0]) + snap_name(top).len);
 	if (!m)
 		return;
 	m->s = s;
-	m->dir = strdup(dir);
 	m->name = (struct str){(char *)(m->layers + n), snap_name(top).len};
 	memcpy(m->layers + n, snap_name(top).p, m->name.len);
+	n = 0;
 	for (const struct snap *p = top; p && p->layer; p = p->parent)
-		m->layers[m->layers_n++] = p->layer;
-	if (!m->dir || scope_spawn(&s->scope, mounted_task, m, NULL) < 0) {
-		free(m->dir);
+		m->layers[n++] = p->layer;
+	snprintf(m->dir, sizeof(m->dir), "%s/m/%" PRIu64, s->options.root, top->id);
+	m->of = (struct start_of){.snapshot = sn->id,
+				  .root = m->dir,
+				  .layers = m->layers,
+				  .layers_n = n,
+				  .complete = run_complete(s, top, 0)};
+	if (scope_spawn(&s->scope, starting_task, m, NULL) < 0)
 		free(m);
-	}
 }
 
 /* --- the verb --------------------------------------------------------------------------------- */

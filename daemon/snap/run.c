@@ -277,7 +277,6 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 {
 	struct run_job job = {.s = s, .id = top->id, .err = err};
 	struct run *run = top->run;
-	char dir[4096];
 	int r = -ENOENT;
 
 	while (run->state == RUN_WORKING) {
@@ -302,10 +301,8 @@ may_suspend static int run_mount(struct snaps *s, struct snap *top, struct err *
 	run->state = r < 0 ? RUN_UNKNOWN : RUN_MOUNTED;
 	s->runs_n += r == 0;
 	waitq_wake_all(&s->runs_changed);
-	if (r == 0) {
-		mount_dir(s, top->id, dir);
-		lazy_mounted(s, top, dir);
-	}
+	if (r == 0 && run_complete(s, top, 0))
+		run_fill(s, top);
 	return r < 0 ? err_wrap(err, r, "metadata image") : 0;
 }
 

@@ -282,6 +282,8 @@ may_suspend int snaps_prepare(struct snaps *s, enum snapshot_kind kind, struct s
 	r = runs_acquire(s, sn, err);
 	if (r == 0)
 		r = mounts(s, sn, uid, gid, a, ret, err); /* before anything is made */
+	if (r == 0 && kind == SNAPSHOT_ACTIVE && !sn->unpacking)
+		lazy_starting(s, sn);
 	if (r == 0)
 		r = prepare_make(s, sn, labels, labels_n, &m, err);
 	else if (m.reused)

@@ -30,16 +30,16 @@ struct snaps;
 struct layers;
 struct resolver;
 struct fetcher;
-struct prefetcher;
+struct starts;
 
 /* What lazy layers need; all stay the caller's. */
 struct snaps_lazy {
 	struct layers *layers; /* NULL: every layer is unpacked the ordinary way */
 	struct resolver *resolver;
 	struct fetcher *fetcher;
-	struct prefetcher *prefetcher;
-	bool serve;      /* there is a fill mount: new layers may be lazy */
-	bool erofs_file; /* metadata images may be mounted without a loop device */
+	struct starts *starts; /* NULL: nobody is told of them */
+	bool serve;            /* there is a fill mount: new layers may be lazy */
+	bool erofs_file;       /* metadata images may be mounted without a loop device */
 };
 
 struct snaps_options {

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/limits.h"
+#include "start/starts.h"
 
 #include "base/banned.h"
 
@@ -52,6 +53,8 @@ void snap_free(struct snaps *s, struct snap *sn)
 void snap_drop(struct snaps *s, struct snap *sn)
 {
 	runs_release(s, sn);
+	if (s->options.lazy.starts && sn->kind == SNAPSHOT_ACTIVE)
+		starts_end(s->options.lazy.starts, sn->id);
 	if (sn->parent)
 		sn->parent->children--;
 	map_del(&s->map, &sn->node);

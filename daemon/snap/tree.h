@@ -234,8 +234,8 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 			     size_t labels_n, struct err *err);
 /* What is not complete is fetched. */
 int lazy_start(struct snaps *s, struct err *err);
-/* The run that ends with top has just been mounted at dir: something is going to start. */
-void lazy_mounted(struct snaps *s, struct snap *top, const char *dir);
+/* The container of sn, whose runs are mounted, is going to start. */
+void lazy_starting(struct snaps *s, const struct snap *sn);
 void lazy_unuse(struct snaps *s, uint32_t layer);
 
 /* trash.c */

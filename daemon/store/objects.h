@@ -47,6 +47,11 @@ may_suspend void objects_free(struct objects *o);
  */
 void object_path(const struct digest *key, char ret[OBJECT_PATH_SIZE]);
 
+/* The number of a content with that key. */
+uint64_t object_number(const struct digest *key);
+/* The key of the content as one chunk: its name for all chunkings. */
+void object_canonical_key(const struct digest *digest, uint64_t size, struct digest *ret);
+
 /* A layer's claim on a content. */
 struct object_entry {
 	struct digest key, digest;

@@ -259,7 +259,7 @@ static int remove_one(struct build *b, struct kv *kv, size_t i)
 	del(b, KV_NUMBERS, (struct str){number, sizeof(rec.number)});
 	b->without_source[i - b->at] = true;
 	b->several[i - b->at] = rec.chunks_n > 1;
-	canonical_key(&rec.digest, rec.size, &b->canonical[i - b->at]);
+	object_canonical_key(&rec.digest, rec.size, &b->canonical[i - b->at]);
 	return 0;
 }
 

@@ -85,7 +85,7 @@ int file_link_canonical(const struct objects *o, const struct content *c)
 
 	if (c->chunks_n == 1)
 		return -ENOENT;
-	canonical_key(&c->digest, c->size, &canonical.key);
+	object_canonical_key(&c->digest, c->size, &canonical.key);
 	fd = file_open_complete(o, &canonical);
 	if (fd < 0)
 		return fd;
@@ -295,7 +295,7 @@ static void link_as_canonical(const struct objects *o, const struct content *c)
 	char from[OBJECT_PATH_SIZE], to[OBJECT_PATH_SIZE];
 	struct digest canonical;
 
-	canonical_key(&c->digest, c->size, &canonical);
+	object_canonical_key(&c->digest, c->size, &canonical);
 	object_path(&c->key, from);
 	object_path(&canonical, to);
 	if (linkat(o->objects_fd, from, o->objects_fd, to, 0) == 0)

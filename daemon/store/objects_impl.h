@@ -116,9 +116,6 @@ void presence_encode(uint64_t boot, uint64_t size, uint32_t chunks_n, char ret[P
 int presence_check(struct str head, struct str bitmap, uint64_t boot, uint64_t size,
 		   uint32_t chunks_n, uint32_t *ret_here) must_check;
 
-/* The key of the content as one chunk: its name for all chunkings. */
-void canonical_key(const struct digest *digest, uint64_t size, struct digest *ret);
-
 /* --- objects_change.c ------------------------------------------------------------------------- */
 
 /* Thread: reads and decodes; the record points into bytes. -ENOENT. */
@@ -179,7 +176,6 @@ int dir_walk(int dir_fd, const char *name, int (*fn)(void *arg, int fd, const st
 
 struct entry *entry_by_key(struct objects *o, const struct digest *key);
 /* Removed from the record store: nobody finds it any more; waits until no thread works on it. */
-uint64_t object_number(const struct digest *key);
 may_suspend void entry_gone(struct objects *o, struct entry *e);
 /* Forgets an idle entry. */
 void entry_drop(struct objects *o, struct entry *e);

@@ -123,7 +123,7 @@ int presence_check(struct str head, struct str bitmap, uint64_t boot, uint64_t s
 	return 0;
 }
 
-void canonical_key(const struct digest *digest, uint64_t size, struct digest *ret)
+void object_canonical_key(const struct digest *digest, uint64_t size, struct digest *ret)
 {
 	uint8_t bytes[DIGEST_SIZE + sizeof(size)];
 

@@ -184,7 +184,7 @@ static bool hash_right(struct verify *v, struct kv *kv, int fd)
 		return false;
 	if (r == 0)
 		return (uint64_t)st.st_size == rec.size && digest_eq(&is, &rec.digest);
-	canonical_key(&is, (uint64_t)st.st_size, &canonical);
+	object_canonical_key(&is, (uint64_t)st.st_size, &canonical);
 	return digest_eq(&canonical, &v->key);
 }
 

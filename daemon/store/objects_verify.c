@@ -67,7 +67,7 @@ static bool is_right(struct objects *o, const struct digest *key, const struct d
 	struct object_record rec;
 	struct digest canonical;
 
-	canonical_key(is, size, &canonical);
+	object_canonical_key(is, size, &canonical);
 	if (digest_eq(&canonical, key))
 		return true;
 	return record_read(meta_kv(o->meta), key, &bytes, &rec, NULL) == 0 && rec.size == size &&

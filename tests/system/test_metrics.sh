@@ -48,7 +48,7 @@ logged "metrics address=unix:$METRICS"
 [[ $(stat -c '%F %a' "$METRICS") == 'socket 600' ]] || fail "the socket is $(stat -c '%F %a' "$METRICS")"
 curl -sS --max-time 10 -o "$T/body" -D "$T/head" "${at[@]}"
 grep -qi '^content-type: text/plain; version=0.0.4' "$T/head" || fail "head: $(cat "$T/head")"
-[[ $(curl -sS -o /dev/null -w '%{http_code}' "${at[@]/metrics/metric}") == 404 ]] || fail "not 404"
+[[ $(curl -sS -o /dev/null -w '%{http_code}' "${at[@]/%metrics/metric}") == 404 ]] || fail "not 404"
 [[ $(curl -sS -o /dev/null -w '%{http_code}' -d x "${at[@]}") == 405 ]] || fail "not 405"
 [[ $(curl -sS -I -o /dev/null -w '%{http_code} %{size_download}' "${at[@]}") == '200 0' ]] || fail "HEAD"
 

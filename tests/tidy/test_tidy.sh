@@ -11,8 +11,9 @@ declare -A may=(
 	[base]="base" [loop]="base loop" [net]="base loop net" [store]="base loop store" [trace]="base loop trace"
 	[predict]="base loop store predict"
 	[image]="base loop net store predict image" [fs]="base loop net store predict image fs"
-	[snap]="base loop net store predict image fs snap" [operator]="base loop net store predict image fs snap operator"
-	[api]="base loop net store predict image fs snap operator api"
+	[start]="base loop store trace predict image start"
+	[snap]="base loop net store predict image fs start snap" [operator]="base loop net store predict image fs start snap operator"
+	[api]="base loop net store trace predict image fs start snap operator api"
 )
 for f in daemon/*/*.[ch]; do
 	dir=$(basename "$(dirname "$f")")

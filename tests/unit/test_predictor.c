@@ -403,7 +403,7 @@ static void test_other_program(void **state)
 	(void)state;
 	o.ahead_max = MiB(8);
 	start(&profile, &o);
-	predictor_exec(p, STR("/bin/other"), now);
+	predictor_exec(p, profile.executable, now); /* it does what it has never done */
 	for (uint32_t i = 0; i < 200; i++) {
 		arrive_all(next());
 		now += 50 * MS;
@@ -583,8 +583,37 @@ static void test_programs_order(void **state)
 
 	(void)state;
 	two_programs(6, 4, &o);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+4, /data 0+8, "
-				     "/bin/client 0+2, /help 0+3");
+	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+4, /data 0+8");
+}
+
+/* Neither is likely: nothing that only one of them has. */
+static void test_programs_unsure(void **state)
+{
+	struct predict_options o = defaults();
+
+	(void)state;
+	two_programs(3, 3, &o);
+	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2");
+	predictor_exec(p, STR("/bin/client"), now);
+	assert_string_equal(asked(), "/bin/client 0+2, /help 0+3");
+}
+
+/* The only program that is known is not the one that runs. */
+static void test_programs_stranger(void **state)
+{
+	struct profile a = built(server);
+	struct predict_options o = defaults();
+
+	(void)state;
+	o.ahead_min = o.ahead_max = 4 * UNIT;
+	a.executable = STR("/bin/server");
+	open_with(&o);
+	assert_int_equal(predictor_add(p, &a), 0);
+	resolve_all(MiB(1));
+	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+1");
+	arrive_all(3);
+	predictor_exec(p, STR("/bin/sh"), now);
+	assert_string_equal(asked(), "");
 }
 
 static void test_programs_unlikely(void **state)
@@ -931,6 +960,8 @@ int main(void)
 		one(test_position),
 		one(test_skipped),
 		one(test_programs_order),
+		one(test_programs_unsure),
+		one(test_programs_stranger),
 		one(test_programs_unlikely),
 		one(test_programs_exec),
 		one(test_programs_first_read),

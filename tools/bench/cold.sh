@@ -17,7 +17,9 @@
 #               time and unpacks each as soon as it is there
 #   stargz      eStargz by "ctr-remote image convert", not optimized for the command
 #   stargz-opt  by "ctr-remote image optimize", which has run the same command
-#   firstlight, firstlight-opt: the same two images
+#   firstlight, firstlight-opt: the same two images. The update follows a start that was learnt from
+#   firstlight-learnt  stargz's image; v1 was started once before, over a link without delay or limit: the node has
+#               its profile, but nothing else (the image is removed, its contents are gone)
 #   curl        the floor, in the first round only: the same layers as overlayfs (an update: those that v1 has not), to nowhere
 #   curl-opt    the first bytes of each layer, as far as its optimized image wants them fetched first
 #   erofs       containerd 2.1's EROFS snapshotter; only with BENCH_CONTAINERD, a directory with its programs. Its own
@@ -42,13 +44,14 @@ declare -A MODE=(
 	[stargz-opt]="stargz opt"
 	[firstlight]="firstlight esgz"
 	[firstlight-opt]="firstlight opt"
+	[firstlight-learnt]="firstlight esgz"
 	[curl]="curl org"
 	[curl-opt]="curl opt"
 )
 readonly SAMPLE_SECONDS=240 QUIET_SECONDS=60
 
 runs=3 minutes=60 images=$ALL_IMAGES links="50:100"
-modes="overlayfs stargz stargz-opt firstlight firstlight-opt curl curl-opt"
+modes="overlayfs stargz stargz-opt firstlight firstlight-learnt curl curl-opt"
 while (($# > 0)); do
 	case $1 in
 	--runs) runs=$2; shift ;;
@@ -123,6 +126,27 @@ start_image() {
 	record cold <"$T/sample.json"
 }
 
+is_learnt() {
+	grep -q ' learnt ' "$firstlightd_log"
+}
+
+no_contents() {
+	[[ -z $(find "$FIRSTLIGHT_ROOT/objects" "$FIRSTLIGHT_ROOT/partial" -type f -print -quit) ]]
+}
+
+# learn_first: a start that leaves nothing but its profile.
+learn_first() {
+	local ref
+	ref=$ADDRESS/$(ref_of "$image" v1 "$(format_of "$mode")")
+	link_fast
+	lazypull firstlight "$ref" -run -stop -ready label >"$T/run.out" || fail "learning: $(tail -n 1 "$T/lazypull.log") $(tail -n 1 "$T/run.out")"
+	wait_until 60 is_learnt || fail "the start was not learnt from"
+	link_slow
+	ctr image rm --sync "$ref" >/dev/null
+	wait_until 60 no_contents || fail "contents stay"
+	cold_caches
+}
+
 start_both() {
 	trap end_client EXIT
 	trap 'exit 143' TERM
@@ -130,6 +154,7 @@ start_both() {
 		PATH=$BENCH_CONTAINERD:$PATH
 	fi
 	begin_client "$(snapshotter_of "$mode")" "$ADDRESS"
+	[[ $mode != *-learnt ]] || learn_first
 	start_image scratch v1
 	link_fast
 	link_quiet $QUIET_SECONDS

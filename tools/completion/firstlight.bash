@@ -24,6 +24,10 @@ _firstlight_keys() {
 	_firstlight_ask snapshots --json | grep -oE '"name":"[^"]*"' | cut -d '"' -f 4
 }
 
+_firstlight_profiles() {
+	_firstlight_ask profile list --json | grep -oE '"(repository|executable)":"[^"]*"' | cut -d '"' -f 4 | sort -u
+}
+
 _firstlight_namespaces() {
 	_firstlight_ask images --json | grep -oE '"namespace":"[^"]*"' | cut -d '"' -f 4 | sort -u
 	echo default k8s.io
@@ -53,7 +57,11 @@ _firstlight() {
 			else
 				case $command in
 				help) words=$(_firstlight_commands) ;;
-				pull) words=$(_firstlight_images) ;;
+				pull | record) words=$(_firstlight_images) ;;
+				profile)
+					words="list show export import rm"
+					((COMP_CWORD < 3)) || words=$(_firstlight_profiles)
+					;;
 				inspect) words="$(_firstlight_images) $(_firstlight_keys)" ;;
 				snapshots) words="kind==active kind==view kind==committed" ;;
 				esac

@@ -27,6 +27,8 @@ static const struct cmd cmds[] = {
 	{"gc", "delete what is not needed, now", cmd_gc},
 	{"drain", "fetch all that is missing; no layer is lazy from now on", cmd_drain},
 	{"scan", "compare containerd's records with the daemon's", cmd_scan},
+	{"profile", "what programs read when they start", cmd_profile},
+	{"record", "record what the next start of an image touches", cmd_record},
 	{"prepare", "register an image's layers without its registry", cmd_prepare},
 	{"convert", "convert an image into a lazy format", cmd_convert},
 	{"doctor", "find out what this host can, and what stands in the way", cmd_doctor},

@@ -66,6 +66,12 @@ void status_json(const Flc__StatusResponse *s)
 		{"rss", s->rss},
 		{"fds", s->fds},
 		{"pulls", s->pulls},
+		{"starts", s->starts},
+		{"starts_watched", s->starts_watched},
+		{"starts_foreseen", s->starts_foreseen},
+		{"foreseen_used", s->foreseen_used},
+		{"foreseen_wasted", s->foreseen_wasted},
+		{"profiles", s->profiles},
 	};
 	struct out_json j = OUT_JSON_INIT;
 
@@ -117,6 +123,17 @@ static void reads(struct out_table *t, const Flc__StatusResponse *s,
 		 (unsigned long long)s->opens_passthrough);
 }
 
+static void starts(struct out_table *t, const Flc__StatusResponse *s)
+{
+	uint64_t all = s->foreseen_used + s->foreseen_wasted;
+	char used[OUT_NUMBER_MAX];
+
+	out_fact(t, "starts", "%llu, %llu foreseen, %llu watched now; %llu profiles, %s used",
+		 (unsigned long long)s->starts, (unsigned long long)s->starts_foreseen,
+		 (unsigned long long)s->starts_watched, (unsigned long long)s->profiles,
+		 out_percent(s->foreseen_used, all, used));
+}
+
 static void queues(struct out_table *t, const Flc__StatusResponse *s,
 		   const Flc__StatusResponse *before, uint64_t ms)
 {
@@ -157,6 +174,7 @@ void status_facts(struct out_table *t, const Flc__StatusResponse *s,
 		 (unsigned long long)s->retries, (unsigned long long)s->throttled,
 		 (unsigned long long)s->breaker_open);
 	out_fact(t, "pulls", "%llu", (unsigned long long)s->pulls);
+	starts(t, s);
 }
 
 static may_suspend int ask(struct client *c, void *arg)
