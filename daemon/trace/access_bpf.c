@@ -75,7 +75,7 @@ static void verifier_note(const char *line, size_t len)
 		snprintf(verifier, sizeof(verifier), "%.*s", (int)len, line);
 }
 
-static int on_print(enum libbpf_print_level level, const char *fmt, va_list args)
+static printf_like(2, 0) int on_print(enum libbpf_print_level level, const char *fmt, va_list args)
 {
 	auto_free char *text = NULL;
 	const char *at, *end;
