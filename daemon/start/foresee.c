@@ -408,7 +408,7 @@ may_suspend bool foresee_begin(struct start *st)
 	}
 	st->foresight = f;
 	st->s->stats.foreseen++;
-	log_info("foreseen image=%s profiles=%d files=%zu", st->ref, n, f->by_number_n);
+	log_info("foreseen image=%s files=%zu profiles=%d", st->ref, f->by_number_n, n);
 	/* What has come meanwhile. */
 	for (size_t i = 0; i < st->touches_n; i++)
 		foresee_touched(st, &st->touches[i]);
