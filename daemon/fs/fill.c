@@ -517,7 +517,8 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off,
 	}
 	f->stats.reads++;
 	if (f->watch)
-		f->watch(f->watch_arg, node, (uint64_t)off, size, fuse_req_ctx(req)->pid);
+		f->watch(f->watch_arg, node - FILL_NODE_OBJECT, (uint64_t)off, size,
+			 fuse_req_ctx(req)->pid);
 	if (read_now(f, req, node, (uint64_t)off, size))
 		return;
 	j = job_new(req, read_run, node);

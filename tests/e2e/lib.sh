@@ -150,6 +150,7 @@ start_registry() {
 		storage: {filesystem: {rootdirectory: $T/registry}, delete: {enabled: true}}
 		http: {addr: "${1:-127.0.0.1:0}"}
 	YAML
+	: >"$T/registry.log" # not what one before has said
 	"${server_net[@]}" docker-registry serve "$T/registry.yml" >"$T/registry.access" 2>"$T/registry.log" &
 	registry_pid=$!
 	wait_until 20 grep -q 'listening on' "$T/registry.log" || fail "the registry does not listen"
