@@ -423,8 +423,7 @@ static void on_fuse_read(void *arg, uint64_t object, uint64_t off, uint64_t len,
 	starts_fuse_read(arg, object, off, len, pid);
 }
 
-/* Profiles are of use also where nothing new is lazy: they are told and removed. */
-may_suspend static int watch_starts(struct daemon *d, struct err *err)
+static int watch_starts(struct daemon *d, struct err *err)
 {
 	const struct config *c = d->config;
 	struct lazy *l = &d->lazy;
@@ -513,7 +512,7 @@ may_suspend static int serve(struct daemon *d, struct err *err)
 	r = meta_new(d->loop, take_ptr(d->kv), root_fd, &d->meta, err);
 	if (r == 0)
 		r = lazy_store(d, err);
-	if (r == 0)
+	if (r == 0) /* also where nothing is lazy: they are told, and removed */
 		r = profiles_new(d->meta, &d->lazy.profiles, err);
 	if (r == 0 && lazy_possible(d))
 		r = lazy_serve(d, err);

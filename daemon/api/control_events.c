@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/control.h"
+#include "base/clock.h"
 #include "base/event.h"
 #include "base/limits.h"
 #include "base/list.h"
@@ -87,7 +88,7 @@ static void emit(void *arg, const char *kind, const struct event_field *fields, 
 			continue;
 		}
 		e->lost = f->lost;
-		e->time_ns = request_now_ns();
+		e->time_ns = wall_now_ns();
 		f->lost = 0;
 		list_push(&f->queue, &e->link);
 		f->queued++;

@@ -2,8 +2,6 @@
 /* What all services share: reading a call's message, answering it. Loop thread. */
 #include "api/request.h"
 
-#include <time.h>
-
 #include "base/limits.h"
 
 #include "base/banned.h"
@@ -175,12 +173,4 @@ void request_mount(const struct mount_answer *m, Fl__Mount *ret)
 	ret->source = m->source;
 	ret->options = (char **)m->options;
 	ret->n_options = m->options_n;
-}
-
-int64_t request_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }

@@ -73,6 +73,5 @@ char *request_text(struct request *q, struct str s);
 Fl__Info *request_info(struct request *q, const struct snap_info *in);
 /* Points into m. */
 void request_mount(const struct mount_answer *m, Fl__Mount *ret);
-int64_t request_now_ns(void); /* CLOCK_REALTIME */
 
 #endif

@@ -34,6 +34,17 @@ static inline bool str_starts(struct str s, struct str prefix)
 	return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.p, prefix.p, prefix.len) == 0);
 }
 
+/* Takes what stands before the next `end` off *rest, and that; all of it where there is none. */
+static inline struct str str_cut(struct str *rest, char end)
+{
+	const char *at = rest->len ? memchr(rest->p, end, rest->len) : NULL;
+	struct str one = {rest->p, at ? (size_t)(at - rest->p) : rest->len};
+	size_t n = one.len + (at != NULL);
+
+	*rest = (struct str){rest->p + n, rest->len - n};
+	return one;
+}
+
 /* Order by bytes, shorter first when one is the start of the other. */
 int str_cmp(struct str a, struct str b);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "image/layer.h"
 #include "operator/pull.h"
@@ -29,14 +30,6 @@ struct step {
 	Fl__Label *labels[LABELS_N];
 	struct arena arena; /* of this layer */
 };
-
-static uint64_t wall_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static char *z(const char *s)
 {
@@ -317,8 +310,8 @@ may_suspend static int try_register(struct step *s, struct err *err)
 		return found(s, info, true, err);
 	for (int i = 0; i < PULL_PREPARES && r == -ENOENT; i++) {
 		why = ERR_INIT;
-		s->key = arena_printf(&s->arena, "extract-%" PRIu64 "-%04x %s", wall_ns(),
-				      (unsigned)s->i & 0xffff, s->chain);
+		s->key = arena_printf(&s->arena, "extract-%" PRIu64 "-%04x %s",
+				      (uint64_t)wall_now_ns(), (unsigned)s->i & 0xffff, s->chain);
 		if (!s->key)
 			return err_set(err, -ENOMEM, "out of memory");
 		if (s->p->ordinary == s->p->layers_n)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -452,11 +453,9 @@ static void check_indexes(struct scan *s)
 
 may_suspend static int scan_all(struct scan *s, struct err *err)
 {
-	struct timespec now;
 	int r = operator_namespaces(s->op, s->a, &s->namespaces, &s->namespaces_n, err);
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	s->start_ns = now.tv_sec * 1000000000 + now.tv_nsec;
+	s->start_ns = wall_now_ns();
 	for (size_t i = 0; i < s->namespaces_n && r == 0; i++) {
 		s->ns = s->namespaces[i];
 		r = scan_namespace(s, err);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "store/objects.h"
 
@@ -18,16 +19,7 @@ static bool read_all(int fd, char *to, size_t n)
 
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != n)
 		return false;
-	for (size_t done = 0; done < n;) {
-		ssize_t got = pread(fd, to + done, n - done, (off_t)done);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return false;
-		done += (size_t)got;
-	}
-	return true;
+	return file_pread_all(fd, to, n, 0) == 0;
 }
 
 /* What is not here, or cannot be read, is left to the objects. False: a is full. */

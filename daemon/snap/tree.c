@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/limits.h"
 #include "start/starts.h"
@@ -104,14 +103,6 @@ may_suspend int snap_settled2(struct snaps *s, struct str a, struct snap **ret_a
 			return r;
 	} while (snap_find(s, a) != *ret_a || (*ret_a && (*ret_a)->state != SNAP_STABLE));
 	return 0;
-}
-
-int64_t wall_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 int snap_name_check(struct str name, const char *what, struct err *err)

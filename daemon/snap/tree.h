@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/map.h"
 #include "fs/syncfs.h"
@@ -149,7 +150,6 @@ int labels_check(const struct label *labels, size_t n, struct err *err);
 #define LABEL_GIDMAP STR("containerd.io/snapshot/gidmapping")
 bool has_idmap(const struct label *labels, size_t n);
 
-int64_t wall_now_ns(void); /* CLOCK_REALTIME */
 void change_put(struct meta_change *c, struct str name, const struct buf *value);
 void change_del(struct meta_change *c, struct str name);
 

@@ -44,8 +44,7 @@ struct start {
 	uint32_t *layers;
 	size_t layers_n;
 	bool complete;
-	bool gone;     /* the snapshot is */
-	bool recorded; /* somebody waits for it */
+	bool gone; /* the snapshot is */
 	uint64_t begun_ns;
 	int64_t when_ns;        /* the same since 1970 */
 	uint64_t exec_ns;       /* of its first program; 0: not yet */
@@ -78,7 +77,8 @@ struct starts {
 
 /* --- starts.c --------------------------------------------------------------------------------- */
 
-/* An event of that start: units of it, or (units 0) the program `path`, by a process pid. */
+/* An event of that start: units of files, or a program that pid has executed (path NULL: not known
+ * which). */
 void start_touched(struct start *st, const struct touch *t);
 void start_executed(struct start *st, const char *path, pid_t pid, uint64_t now_ns);
 struct start *start_by_snapshot(struct starts *s, uint64_t snapshot);
@@ -102,8 +102,9 @@ void spaces_drop(struct starts *s, const struct start *st);
 /* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known); program:
  * as it was executed. Blocking. */
 void space_entry(int root_fd, pid_t pid, const char *program, char *ret);
-/* The snapshot in whose overlay the text of a mountinfo file has its root; root: ROOT. 0: it is
- * none of ours. */
+/* The snapshot in whose overlay the text of a mountinfo file has its root; root: ROOT. 0: the root
+ * is no overlay (yet). */
+#define SPACE_OTHERS UINT64_MAX /* an overlay, and not one of ours */
 uint64_t space_snapshot(struct str mountinfo, const char *root);
 
 /* --- foresee.c -------------------------------------------------------------------------------- */

@@ -160,9 +160,11 @@ static int walk_into(struct walk *w, int at, const char *name)
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 
 	if (!d) {
+		int code = -errno;
+
 		if (fd >= 0)
 			close(fd);
-		return -errno;
+		return code;
 	}
 	w->dirs[w->depth++] = (struct dir){d, w->path.len};
 	return 0;

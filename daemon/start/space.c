@@ -18,7 +18,6 @@
 
 #include "base/banned.h"
 
-#define OTHERS       UINT64_MAX /* an overlay, and not one of ours */
 #define PROC_PATH    64
 #define CMDLINE_MAX  4096
 #define ENTRY_WORDS  8 /* of a command that are looked at */
@@ -43,24 +42,6 @@ struct space {
 
 /* --- /proc, on a thread ------------------------------------------------------------------------
  */
-
-/* The next word of a line, blanks between. */
-static struct str word(struct str *line)
-{
-	struct str w;
-	size_t i = 0;
-
-	while (line->len && line->p[0] == ' ') {
-		line->p++;
-		line->len--;
-	}
-	while (i < line->len && line->p[i] != ' ')
-		i++;
-	w = (struct str){line->p, i};
-	line->p += i;
-	line->len -= i;
-	return w;
-}
 
 /* As mountinfo writes blanks and the like: \040. */
 static size_t unescape(struct str s, char *to, size_t size)
@@ -88,14 +69,14 @@ static uint64_t snapshot_of(struct str upper, const char *root)
 	uint64_t id;
 
 	if (!str_starts(rest, str_of(root)))
-		return OTHERS;
+		return SPACE_OTHERS;
 	rest = (struct str){rest.p + strlen(root), rest.len - strlen(root)};
 	if (!str_starts(rest, STR("/snapshots/")))
-		return OTHERS;
+		return SPACE_OTHERS;
 	rest = (struct str){rest.p + strlen("/snapshots/"), rest.len - strlen("/snapshots/")};
 	if (rest.len < 4 || memcmp(rest.p + rest.len - 3, "/fs", 3) != 0 ||
 	    str_u64((struct str){rest.p, rest.len - 3}, &id) < 0)
-		return OTHERS;
+		return SPACE_OTHERS;
 	return id;
 }
 
@@ -104,9 +85,8 @@ static uint64_t snapshot_in(struct str options, const char *root)
 	char upper[4096];
 
 	while (options.len) {
-		const char *comma = memchr(options.p, ',', options.len);
-		size_t n = comma ? (size_t)(comma - options.p) : options.len;
-		struct str one = {options.p, n};
+		struct str one = str_cut(&options, ',');
+		size_t n;
 
 		if (str_starts(one, STR("upperdir="))) {
 			one = (struct str){one.p + strlen("upperdir="),
@@ -114,10 +94,8 @@ static uint64_t snapshot_in(struct str options, const char *root)
 			n = unescape(one, upper, sizeof(upper));
 			return snapshot_of((struct str){upper, n}, root);
 		}
-		n += comma != NULL;
-		options = (struct str){options.p + n, options.len - n};
 	}
-	return OTHERS;
+	return SPACE_OTHERS;
 }
 
 /* id parent dev root WHERE options [tags] - TYPE source OPTIONS */
@@ -126,17 +104,17 @@ static uint64_t snapshot_of_line(struct str line, const char *root)
 	struct str w = {0};
 
 	for (int i = 0; i < 5; i++)
-		w = word(&line);
+		w = str_cut(&line, ' ');
 	if (!str_eq(w, STR("/")))
 		return 0;
 	do {
-		w = word(&line);
+		w = str_cut(&line, ' ');
 	} while (w.len && !str_eq(w, STR("-")));
-	w = word(&line);
+	w = str_cut(&line, ' ');
 	if (!str_eq(w, STR("overlay")))
 		return 0;
-	word(&line);
-	return snapshot_in(word(&line), root);
+	str_cut(&line, ' ');
+	return snapshot_in(str_cut(&line, ' '), root);
 }
 
 uint64_t space_snapshot(struct str text, const char *root)
@@ -144,14 +122,10 @@ uint64_t space_snapshot(struct str text, const char *root)
 	uint64_t found = 0;
 
 	while (text.len) {
-		const char *end = memchr(text.p, '\n', text.len);
-		size_t n = end ? (size_t)(end - text.p) : text.len;
-		uint64_t id = snapshot_of_line((struct str){text.p, n}, root);
+		uint64_t id = snapshot_of_line(str_cut(&text, '\n'), root);
 
 		if (id) /* the last one covers those before it */
 			found = id;
-		n += end != NULL;
-		text = (struct str){text.p + n, text.len - n};
 	}
 	return found;
 }
@@ -293,7 +267,7 @@ static int look_job(void *arg)
 	return r;
 }
 
-/* Its answer: 0 = not to be known, and not to be asked again. */
+/* As space_snapshot(), after some tries; 0: the process has gone, or nobody wants to know. */
 may_suspend static uint64_t look(struct space *sp)
 {
 	struct look l = {.root = sp->s->o.root};
@@ -306,7 +280,7 @@ may_suspend static uint64_t look(struct space *sp)
 		l.pid = sp->pid;
 		r = work_run(sp->s->o.threads, look_job, &l);
 	}
-	return r == 0 && !l.snapshot ? OTHERS : l.snapshot;
+	return r == 0 && !l.snapshot ? SPACE_OTHERS : l.snapshot;
 }
 
 may_suspend static int look_task(void *arg)
@@ -320,7 +294,7 @@ may_suspend static int look_task(void *arg)
 		free(sp);
 		return 0;
 	}
-	st = snapshot && snapshot != OTHERS ? start_by_snapshot(sp->s, snapshot) : NULL;
+	st = snapshot && snapshot != SPACE_OTHERS ? start_by_snapshot(sp->s, snapshot) : NULL;
 	log_debug("namespace=%llx pid=%d snapshot=%lld start=%d", (unsigned long long)sp->id,
 		  (int)sp->pid, (long long)snapshot, st != NULL);
 	if (st)

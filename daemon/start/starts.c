@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "start/impl.h"
 
@@ -355,16 +355,15 @@ may_suspend static int start_main(void *arg)
 	follow(st);
 	scope_cancel(&st->scope);
 	scope_wait(&st->scope);
+	/* From now on no event is its own: a thread reads what was touched. */
+	list_del(&st->link);
+	spaces_drop(s, list_empty(&s->alive) ? NULL : st);
 	if (st->learns && !task_cancelled())
 		start_learn(st);
 	recorders_end(s, st, -ECANCELED);
 	account(st);
-	list_del(&st->link);
 	s->stats.watched--;
 	s->learning -= st->learns;
-	spaces_drop(s, st);
-	if (list_empty(&s->alive))
-		spaces_drop(s, NULL);
 	watch_off(st);
 	scope_fini(&st->scope);
 	start_free(st);
@@ -372,17 +371,19 @@ may_suspend static int start_main(void *arg)
 }
 
 /* One of an image at a time is learnt from, and what somebody waits for. */
-static bool will_learn(struct starts *s, struct start *st)
+static bool will_learn(struct starts *s, const struct start *st)
 {
+	bool recorded = false;
+
 	for (struct list *l = s->recorders.next; l != &s->recorders; l = l->next) {
 		struct recorder *r = container_of(l, struct recorder, link);
 
 		if (!r->start && str_eq(r->repository, st->repository)) {
 			r->start = st;
-			st->recorded = true;
+			recorded = true;
 		}
 	}
-	if (st->recorded)
+	if (recorded)
 		return true;
 	if (s->learning >= START_LEARNING_MAX)
 		return false;
@@ -393,14 +394,6 @@ static bool will_learn(struct starts *s, struct start *st)
 			return false;
 	}
 	return true;
-}
-
-static int64_t wall_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
 static struct start *start_new(struct starts *s, const struct start_of *of)
@@ -416,7 +409,7 @@ static struct start *start_new(struct starts *s, const struct start_of *of)
 	st->has_manifest = of->has_manifest;
 	st->complete = of->complete;
 	st->begun_ns = loop_now_ns(s->o.loop);
-	st->when_ns = wall_ns();
+	st->when_ns = wall_now_ns();
 	st->ref = strndup(of->ref.p, of->ref.len);
 	st->root = strdup(of->root);
 	st->layers = calloc(of->layers_n, sizeof(*st->layers));

@@ -11,27 +11,12 @@
 
 #include "base/banned.h"
 
-/* The next word of *line, which ends at a space. */
-static struct str word(struct str *line)
-{
-	const char *end = memchr(line->p, ' ', line->len);
-	size_t len = end ? (size_t)(end - line->p) : line->len;
-	struct str w = {line->p, len};
-
-	len += end != NULL;
-	*line = (struct str){line->p + len, line->len - len};
-	return w;
-}
-
 /* "MAJOR:MINOR" */
 static int dev_parse(struct str s, uint32_t *ret)
 {
-	const char *colon = memchr(s.p, ':', s.len);
-	size_t n = colon ? (size_t)(colon - s.p) : s.len;
 	uint64_t high, low;
 
-	if (!colon || str_u64((struct str){s.p, n}, &high) < 0 ||
-	    str_u64((struct str){colon + 1, s.len - n - 1}, &low) < 0 || high >> 12 || low >> 20)
+	if (str_u64(str_cut(&s, ':'), &high) < 0 || str_u64(s, &low) < 0 || high >> 12 || low >> 20)
 		return -EPROTO;
 	*ret = (uint32_t)(high << 20 | low);
 	return 0;
@@ -42,16 +27,12 @@ int access_mount_dev(struct str text, uint64_t id, uint32_t *ret_s_dev)
 	uint64_t this;
 
 	while (text.len) {
-		const char *end = memchr(text.p, '\n', text.len);
-		size_t len = end ? (size_t)(end - text.p) : text.len;
-		struct str line = {text.p, len};
+		struct str line = str_cut(&text, '\n');
 
-		if (str_u64(word(&line), &this) == 0 && this == id) {
-			word(&line); /* the parent */
-			return dev_parse(word(&line), ret_s_dev);
+		if (str_u64(str_cut(&line, ' '), &this) == 0 && this == id) {
+			str_cut(&line, ' '); /* the parent */
+			return dev_parse(str_cut(&line, ' '), ret_s_dev);
 		}
-		len += end != NULL;
-		text = (struct str){text.p + len, text.len - len};
 	}
 	return -ENOENT;
 }

@@ -16,7 +16,7 @@
 #include "start/impl.h"
 
 #define OURS  "36 35 0:32 / / rw,noatime master:1 - overlay overlay rw,lowerdir=/a:/b,upperdir="
-#define OTHER UINT64_MAX
+#define OTHER SPACE_OTHERS
 
 static uint64_t of(const char *text)
 {

@@ -61,20 +61,6 @@ static int put(struct job *j, const void *data, size_t n)
 	return 0;
 }
 
-static int read_at(int fd, void *to, size_t n, uint64_t off)
-{
-	for (size_t done = 0; done < n;) {
-		ssize_t r = pread(fd, (char *)to + done, n - done, (off_t)(off + done));
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0)
-			return r < 0 ? -errno : -ENODATA;
-		done += (size_t)r;
-	}
-	return 0;
-}
-
 /* --- the tar ---------------------------------------------------------------------------------- */
 
 static int put_landmark(int fd, struct err *err)
@@ -192,7 +178,7 @@ static int pack_one(struct pool *pool, struct packer *packer, size_t i, struct s
 	s->raw.len = 0;
 	if (buf_reserve(&s->raw, p->len + 1) < 0)
 		return err_set(&s->err, -ENOMEM, "out of memory");
-	r = read_at(pool->j->tar_fd, s->raw.data, p->len, p->off);
+	r = file_pread_all(pool->j->tar_fd, s->raw.data, p->len, p->off);
 	if (r < 0)
 		return err_errno(&s->err, r, "read the tar");
 	s->raw.len = p->len;
