@@ -36,6 +36,7 @@ lazy_image() {
 	out=$org-$2
 	[[ $2 != org ]] || out=$org
 	if [[ ! -e $out ]]; then
+		[[ -n $containerd_pid ]] || fail "lazy_image needs start_containerd"
 		new=$(mktemp -d "$E2E_CACHE/convert.XXXXXX")
 		case $2 in
 		cs) "$BUILD/go/chunked" "$org" "$new" ;;
