@@ -59,7 +59,7 @@
 #define SPACE_TRIES           8     /* to find that out */
 #define SPACE_RETRY_MS        5     /* after the first; doubled */
 #define SPACE_MOUNTINFO_MAX   MiB(4)
-#define FORESEE_WISHES_MAX    256 /* ranges of one start that are fetched at once */
+#define FORESEE_WISHES_MAX    1024 /* ranges of one start that are fetched at once */
 #define RECORDERS_MAX         16  /* who wait for a recording */
 #define RECORD_TIMEOUT_S      300
 
@@ -190,7 +190,7 @@
 /* HTTP and registries */
 #define HTTP_HEAD_MAX                KiB(64)
 #define HTTP_CONNECTIONS_MAX         64
-#define HTTP_HOST_CONNECTIONS_MAX    16 /* more than prediction and background take */
+#define HTTP_HOST_CONNECTIONS_MAX    24 /* more than prediction and background take */
 #define HTTP_CONNECT_TIMEOUT_MS      10000
 #define HTTP_IDLE_TIMEOUT_MS         15000 /* no byte for so long */
 #define MANIFEST_MAX                 MiB(4)
@@ -216,7 +216,7 @@
 #define HTTP_READ_BUFFER             KiB(32)  /* libcurl reads up to 100 of them in one turn */
 #define REF_MAX                      1024     /* bytes of a reference */
 #define REF_PATH_MAX                 255
-#define REGISTRY_PREDICTED_MAX       8      /* of REGISTRY_REQUESTS_MAX, for prediction */
+#define REGISTRY_PREDICTED_MAX       16     /* of REGISTRY_REQUESTS_MAX, for prediction */
 #define REGISTRY_BYTES_A_SECOND      MiB(1) /* a large request gets so much more time */
 #define REGISTRY_MEMORY_MAX          MiB(2) /* of one request, but for its body */
 #define REGISTRY_PEERS_MAX           256    /* hosts that are remembered */
@@ -253,6 +253,10 @@
 #define FETCH_BUSY_MAX_MS       10000    /* it waits for that at most so long */
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
+#define FETCH_GATHER_MS         20       /* what is foreseen waits for its neighbours */
+#define FETCH_AHEAD_REQUEST_MAX KiB(512) /* one request of what is foreseen */
+#define FETCH_AHEAD_MAX         MiB(4)   /* of that on the way */
+#define FETCH_AHEAD_WAITING_MAX 16384    /* ranges of that; more are not fetched */
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
 #define FETCH_TRIP_START        KiB(512) /* bytes that come in a round trip, until that is seen */
@@ -276,6 +280,7 @@
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
 #define FOLLOW_LOOK             64       /* chunks that are looked at for one that is missing */
 #define FOLLOW_TRANSFERS        2        /* at once, for one content */
+#define FOLLOW_ALL_MAX          8        /* for all */
 #define FOLLOW_PARTS_MAX        64       /* chunks in one request, */
 #define FOLLOW_REQUEST_MAX      MiB(1)   /* in so much of the blob, unless it is one chunk */
 #define FOLLOW_UNUSED_MAX       MiB(16)  /* of one content, before compression, that nobody reads */
@@ -292,8 +297,11 @@
 #define RESOLVE_LAYERS_MAX 512     /* of one image */
 #define RESOLVE_KEEP_MS    60000   /* what was found and nobody asked for */
 #define RESOLVE_TAIL_MIN   KiB(40) /* of a blob's end: two trips of a new connection */
+#define RESOLVE_PARTS_MAX  4       /* requests at once for one table, */
+#define RESOLVE_PARTS_ALL  12      /* and for those of one image */
 #define RESOLVE_TAIL_MAX   KiB(1024)
 #define RESOLVE_TAIL_SHARE 64      /* or that part of the blob */
+#define RESOLVE_SIZES_MS   30      /* containerd may take to tell the sizes of blobs */
 #define RESOLVE_TABLES_MAX MiB(64) /* compressed tables in memory; or one that is larger */
 #define RESOLVE_TIMEOUT_MS 20000   /* then the layer takes the ordinary path */
 

@@ -157,7 +157,8 @@ static void demand_met(struct fetcher *f)
 static void flight_want(struct fetcher *f, struct flight *fl)
 {
 	list_del(&fl->link);
-	list_push(&f->wanted, &fl->link);
+	list_push(fl->ahead ? &f->foreseen : &f->wanted, &fl->link);
+	fl->due_ns = 0;
 	demand_met(f);
 	f->hot = fl->layer;
 	loop_defer(f->loop, &f->dispatch);
@@ -292,7 +293,7 @@ static int want_new(struct fetcher *f, struct object *obj, uint32_t chunk, bool 
 
 	if (!fl)
 		return err_set(err, -EIO, "out of memory");
-	fl->exact = exact;
+	fl->exact = fl->ahead = exact;
 	r = chunk_place(f, fl, &why);
 	if (r == 0 && fl->c.zeros) {
 		r = scope_spawn(&f->scope, put_zeros, fl, NULL);
@@ -329,6 +330,11 @@ static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, boo
 			return err_set(err, -EIO, "no layer has it");
 		}
 		flight_want(f, fl);
+	}
+	if (fl->ahead && !exact) {
+		fl->ahead = false;
+		if (!fl->in && !fl->putting && !fl->due_ns)
+			flight_want(f, fl);
 	}
 	fl->waiters++;
 	*ret = fl;
@@ -400,7 +406,7 @@ static int need_timed_out(const struct need *nd, const struct flight *fl)
 	for (size_t i = 0; i < nd->n; i++) {
 		uint32_t chunk = nd->flights[i]->name.chunk;
 
-		if (!nd->flights[i]->ended)
+		if (!nd->flights[i]->ended && !nd->exact)
 			*late_slot(nd->f, nd->obj->number, chunk) = (struct late_chunk){
 				nd->obj->number, loop_now_ns(nd->f->loop), chunk};
 	}
@@ -499,21 +505,23 @@ may_suspend static int need(struct fetcher *f, struct object *obj, uint64_t off,
 			  .err = err ? err : &own};
 	int r;
 
+	unsigned *waiting = exact ? &f->waiting_ahead : &f->stats.waiting;
+
 	nd.end = off < obj->size && len < obj->size - off ? off + len : obj->size;
 	nd.due_ns = nd.began_ns + FETCH_READ_TIMEOUT_MS * NS_PER_MS;
-	if (f->stats.waiting == FETCH_WAITING_MAX) {
+	if (*waiting == (exact ? FETCH_AHEAD_WAITING_MAX : FETCH_WAITING_MAX)) {
 		r = err_set(nd.err, -EIO, "too many reads wait");
 	} else {
-		f->stats.waiting++;
+		++*waiting;
 		r = need_run(&nd);
-		f->stats.waiting--;
+		--*waiting;
 	}
 	if (!fetch_busy(f))
 		waitq_wake_all(&f->quiet);
 	if (r == 0 && off == 0 && nd.waited && f->watch)
 		f->watch(f->watch_arg, obj);
-	if (r == 0 || r == -ECANCELED)
-		return r;
+	if (r == 0 || r == -ECANCELED || exact)
+		return r; /* of what is foreseen nobody has missed anything yet */
 	f->stats.failed_reads++;
 	if (fetch_may_log(f, obj->number))
 		report_failed_read(f, &(struct failed_read){obj, off, nd.layer, nd.chunk},
@@ -531,6 +539,24 @@ may_suspend int fetch_foreseen(struct fetcher *f, struct object *obj, uint64_t o
 			       struct err *err)
 {
 	return need(f, obj, off, len, true, err);
+}
+
+void fetch_gather(struct fetcher *f, bool on)
+{
+	f->gathers += on ? 1 : -1u;
+	if (on && f->gathers == 1) {
+		f->gather_ns = loop_now_ns(f->loop) + FETCH_GATHER_MS * NS_PER_MS;
+		timer_set(f->loop, &f->gathered, f->gather_ns);
+	}
+	if (!f->gathers)
+		loop_defer(f->loop, &f->dispatch);
+}
+
+static void gathered(struct timer *t)
+{
+	struct fetcher *f = container_of(t, struct fetcher, gathered);
+
+	loop_defer(f->loop, &f->dispatch);
 }
 
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg)
@@ -561,6 +587,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	f->threads = threads;
 	scope_init(&f->scope, loop);
 	list_init(&f->wanted);
+	list_init(&f->foreseen);
 	list_init(&f->paused);
 	list_init(&f->fills);
 	list_init(&f->kept_order);
@@ -571,6 +598,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	list_init(&f->dispatch.link);
 	f->dispatch.fn = transfers_dispatch;
 	f->unpause.fn = unpause;
+	f->gathered.fn = gathered;
 	f->kept_timer.fn = memory_forget_old;
 	*ret = f;
 	return 0;
@@ -580,13 +608,14 @@ may_suspend void fetcher_free(struct fetcher *f)
 {
 	if (!f)
 		return;
-	require(!f->stats.waiting);
+	require(!f->stats.waiting && !f->waiting_ahead);
 	fills_stop(f);
 	scope_cancel(&f->scope);
 	scope_wait(&f->scope);
 	scope_fini(&f->scope);
 	loop_defer_cancel(&f->dispatch);
 	timer_stop(f->loop, &f->unpause);
+	timer_stop(f->loop, &f->gathered);
 	require(f->flights.count == 0 && f->buffered == 0);
 	map_fini(&f->flights);
 	memory_fini(f);

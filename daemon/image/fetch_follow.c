@@ -35,7 +35,7 @@ static bool is_worth(const struct follow *fo)
 static bool may_ask(const struct fetcher *f, const struct follow *fo)
 {
 	return is_worth(fo) && !f->holds && fo->transfers < FOLLOW_TRANSFERS &&
-	       f->follows < REGISTRY_PREDICTED_MAX && !f->scope.cancelled;
+	       f->follows < FOLLOW_ALL_MAX && !f->scope.cancelled;
 }
 
 /* Looks from off on for a chunk that nobody has asked for; backwards: from the byte before off. */

@@ -3,7 +3,8 @@
  * The inside of fetch.h. A *flight* is one chunk on its way, known by (key of the content, chunk
  * number), whoever wants it. A *transfer* is one request for a part of a blob that brings flights;
  * its *pieces* are compressed streams with one or several chunks each. A flight that is wanted and
- * in no transfer waits in fetcher.wanted, or in fetcher.paused after a failure. Loop thread.
+ * in no transfer waits in fetcher.wanted or fetcher.foreseen, or in fetcher.paused after a failure.
+ * Loop thread.
  */
 #ifndef FIRSTLIGHT_IMAGE_FETCH_IMPL_H
 #define FIRSTLIGHT_IMAGE_FETCH_IMPL_H
@@ -60,11 +61,18 @@ struct fetcher {
 	struct work *threads;
 	struct scope scope; /* transfers of demand, fills */
 	struct map flights; /* flight.node */
-	struct list wanted; /* flight.link, demand only */
+	struct list wanted;   /* flight.link, of demand */
+	struct list foreseen; /* flight.link, of prediction */
 	struct list paused; /* flight.link */
 	struct timer unpause;
 	struct defer dispatch;
-	unsigned demands; /* their transfers */
+	struct timer gathered;
+	unsigned gathers;
+	unsigned waiting_ahead; /* fetch_foreseen()s */
+	uint64_t gather_ns; /* so long they are waited for */
+	unsigned demands;   /* their transfers */
+	unsigned predictions;
+	uint64_t awaited; /* bytes that they have asked for and that have not come */
 	unsigned backgrounds;
 	unsigned follows;
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
@@ -116,6 +124,7 @@ struct flight {
 	bool transient; /* a failure of this round may go away */
 	bool along;     /* nobody has asked for it: the place is not by sources of obj */
 	bool exact;     /* it is known what else is needed: no neighbours */
+	bool ahead;     /* it is foreseen, and no read waits for it */
 	bool unwritten; /* has come, into memory */
 	/* Who wants it. */
 	unsigned waiters;
@@ -124,8 +133,8 @@ struct flight {
 	int result;
 	struct err *err; /* of the last failure; NULL = none */
 	/* Where it is now. */
-	struct list link; /* in wanted or paused */
-	uint64_t due_ns;  /* of a paused one */
+	struct list link; /* in wanted, foreseen or paused */
+	uint64_t due_ns;  /* of a paused one; else 0 */
 	struct transfer *in;
 	uint32_t slot, piece; /* in in->flights, in in->pieces once there are any */
 	bool putting;         /* a zeros chunk: its task runs */
@@ -255,6 +264,8 @@ struct transfer {
 	uint32_t skip_hosts;
 	bool urgent;             /* of the background: a read waits for it now */
 	bool alone;              /* a second try, or foreseen: nothing comes along */
+	bool predicted;          /* counted in fetcher.predictions */
+	uint64_t awaited;        /* its part of fetcher.awaited */
 	struct flight **flights; /* NULL: taken away by somebody in a hurry */
 	uint32_t flights_n, flights_cap;
 	struct piece *pieces;   /* NULL until planned */

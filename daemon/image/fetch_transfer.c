@@ -100,6 +100,8 @@ void transfer_end(struct transfer *t, int code, struct err *err)
 	struct fetcher *f = t->f;
 	struct err text = ERR_INIT;
 
+	f->awaited -= t->awaited;
+	f->predictions -= t->predicted;
 	for (uint32_t i = 0; i < t->flights_n; i++) {
 		struct flight *fl = t->flights[i];
 		struct flight_failure why;
@@ -216,6 +218,18 @@ static void piece_feed(struct transfer *t, struct piece *p, uint64_t off, const 
 		piece_full(t, p);
 }
 
+/* The link is to have something to bring all the time. */
+static void came(struct transfer *t, uint64_t n)
+{
+	struct fetcher *f = t->f;
+
+	n = n < t->awaited ? n : t->awaited;
+	t->awaited -= n;
+	f->awaited -= n;
+	if (n && !list_empty(&f->foreseen))
+		loop_defer(f->loop, &f->dispatch);
+}
+
 static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 {
 	struct transfer *t = arg;
@@ -223,6 +237,7 @@ static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 	if (off != t->pos || n > t->end - t->pos)
 		return -EPROTO;
 	t->f->stats.of[t->class].bytes_blob += n;
+	came(t, n);
 	if (!t->first_ns)
 		t->first_ns = loop_now_ns(t->f->loop);
 	for (uint32_t i = t->at; i < t->pieces_n && t->pieces[i].off < off + n; i++) {
@@ -391,7 +406,7 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 	int r = registry_blob(t->f->registry, &q, &t->answer, err);
 	uint64_t end = loop_now_ns(t->f->loop);
 
-	if (r == 0 && t->first_ns && t->class == FETCH_DEMAND)
+	if (r == 0 && t->first_ns && t->class != FETCH_BACKGROUND)
 		link_saw(&t->f->link, t->first_ns - start, q.len, end - t->first_ns);
 
 	log_debug("transfer class=%d layer=%u off=%llu len=%llu chunks=%u ms=%llu", t->class,
@@ -444,7 +459,7 @@ may_suspend static int transfer_main(void *arg)
 		--*(class == FETCH_DEMAND ? &f->demands : &f->backgrounds);
 	if (follow)
 		follow_ended(f, follow, r);
-	if (!list_empty(&f->wanted))
+	if (!list_empty(&f->wanted) || !list_empty(&f->foreseen))
 		loop_defer(f->loop, &f->dispatch);
 	if (!fetch_busy(f))
 		waitq_wake_all(&f->quiet);
@@ -464,7 +479,7 @@ int transfer_start(struct transfer *t)
 	return 0;
 }
 
-/* --- demand -------------------------------------------------------------------------------------
+/* --- what is wanted, and what is foreseen ------------------------------------------------------
  */
 
 struct group {
@@ -479,14 +494,14 @@ static bool same_try(const struct flight *a, const struct flight *b)
 	       !a->tries == !b->tries;
 }
 
-/* Those that could go with the first one that is wanted. */
-static void group_collect(struct fetcher *f, struct group *g)
+/* Those that could go with the first one of the list. */
+static void group_collect(struct list *from, struct group *g)
 {
-	struct flight *seed = container_of(f->wanted.next, struct flight, link);
+	struct flight *seed = container_of(from->next, struct flight, link);
 	struct list *l, *tmp;
 
 	g->n = 0;
-	list_for_each_safe (l, tmp, &f->wanted) {
+	list_for_each_safe (l, tmp, from) {
 		struct flight *fl = container_of(l, struct flight, link);
 
 		if (g->n == FETCH_PARTS_MAX)
@@ -508,28 +523,36 @@ static struct transfer *group_transfer(struct fetcher *f, struct group *g, struc
 
 	while (g->plan[seed].ref != 0)
 		seed++;
-	plan_request(g->plan, g->n, seed, 0, FETCH_REQUEST_MAX);
+	plan_request(g->plan, g->n, seed, 0,
+		     fl->ahead ? FETCH_AHEAD_REQUEST_MAX : FETCH_REQUEST_MAX);
 	t = transfer_new(f, fl->layer, fl->ref, FETCH_PARTS_MAX + FETCH_NEIGHBOURS_MAX, err);
 	if (!t)
 		return NULL;
 	t->skip_hosts = fl->skip_hosts;
 	t->alone = true;
+	if (fl->ahead) {
+		t->class = FETCH_PREDICTED;
+		t->predicted = true;
+		f->predictions++;
+	}
 	for (size_t i = 0; i < g->n; i++) {
 		if (!g->plan[i].take)
 			continue;
+		t->awaited += t->predicted ? g->plan[i].len : 0;
 		t->alone = t->alone && (fl->tries || g->flights[g->plan[i].ref]->exact);
 		transfer_add(t, g->flights[g->plan[i].ref]);
 	}
+	f->awaited += t->awaited;
 	return t;
 }
 
-static void dispatch_one(struct fetcher *f, struct group *g)
+static void dispatch_one(struct fetcher *f, struct list *from, struct group *g)
 {
 	struct err err = ERR_INIT;
 	struct transfer *t;
 	int r;
 
-	group_collect(f, g);
+	group_collect(from, g);
 	t = group_transfer(f, g, &err);
 	if (!t) {
 		flight_end(f, g->flights[0], -EIO, &err);
@@ -544,24 +567,37 @@ static void dispatch_one(struct fetcher *f, struct group *g)
 	transfer_end(t, r, &err);
 }
 
+/* Enough for the link is on the way; more would only make who comes next wait. */
+static bool may_predict(const struct fetcher *f)
+{
+	return !list_empty(&f->foreseen) && f->predictions + f->follows < REGISTRY_PREDICTED_MAX &&
+	       f->awaited < FETCH_AHEAD_MAX &&
+	       (!f->gathers || loop_now_ns(f->loop) >= f->gather_ns);
+}
+
+/* Whose turn it is; NULL: nobody's. */
+static struct list *dispatch_from(struct fetcher *f)
+{
+	if (!list_empty(&f->wanted) && f->demands < REGISTRY_REQUESTS_MAX)
+		return &f->wanted;
+	return may_predict(f) ? &f->foreseen : NULL;
+}
+
 void transfers_dispatch(struct defer *d)
 {
 	struct fetcher *f = container_of(d, struct fetcher, dispatch);
-	struct group *g;
+	struct list *from = dispatch_from(f);
+	auto_free struct group *g = from ? malloc(sizeof(*g)) : NULL;
 
-	if (list_empty(&f->wanted) || f->demands >= REGISTRY_REQUESTS_MAX)
-		return;
-	g = malloc(sizeof(*g));
-	while (!list_empty(&f->wanted) && f->demands < REGISTRY_REQUESTS_MAX) {
-		struct flight *fl = container_of(f->wanted.next, struct flight, link);
+	for (; from; from = dispatch_from(f)) {
+		struct flight *fl = container_of(from->next, struct flight, link);
 		struct err err = ERR_INIT;
 
 		if (g) {
-			dispatch_one(f, g);
+			dispatch_one(f, from, g);
 		} else {
 			err_set(&err, -EIO, "out of memory");
 			flight_end(f, fl, -EIO, &err);
 		}
 	}
-	free(g);
 }

@@ -267,6 +267,9 @@ static may_suspend int try_host(struct pull *p, unsigned i, bool last, struct er
 		ms = pause_ms(p, n);
 		if (n >= tries_max(p, e) || time_left(p) <= ms)
 			return e;
+		/* It has gone while nobody used it, most likely: at once, by another one. */
+		if (n == 1 && e == -ECONNRESET && !p->wait_ms)
+			ms = 0;
 		if (task_sleep_ms(ms) < 0)
 			return err_set(err, -ECANCELED, "cancelled");
 		p->r->ex.stats.retries++;

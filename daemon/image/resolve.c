@@ -323,6 +323,60 @@ may_suspend static int manifest_task(void *arg)
 	return 0;
 }
 
+static void sizes_from(struct image *im, const struct json *layers)
+{
+	struct digest blob;
+
+	for (const struct json *d = layers->first; d; d = d->next) {
+		const struct json *size = json_get(d, "size");
+		struct lookup *l = digest_parse(json_text(d, "digest"), &blob) == 0
+					   ? lookup_find(im, &blob)
+					   : NULL;
+
+		if (l && !l->hint.blob_size && size && size->type == JSON_INT && size->integer > 0)
+			l->hint.blob_size = (uint64_t)size->integer;
+	}
+}
+
+may_suspend static int sizes_task(void *arg)
+{
+	struct image *im = arg;
+	auto_buf struct buf body = BUF_INIT;
+	auto_arena struct arena a;
+	struct manifest_job job = {.arena = &a};
+	const struct json *layers = NULL;
+
+	arena_init(&a, JSON_TREE_MAX);
+	if (read_document(im, &im->manifest, KiB(64), &body) == 0) {
+		job.body = (struct str){(char *)body.data, body.len};
+		if (manifest_job(&job) == 0)
+			layers = json_get(job.doc, "layers");
+	}
+	if (layers && layers->type == JSON_LIST)
+		sizes_from(im, layers);
+	im->sizes = SIZES_KNOWN;
+	image_leave(im);
+	return 0;
+}
+
+may_suspend int image_sizes(struct image *im)
+{
+	static const struct digest none;
+	struct resolver *r = im->r;
+	uint64_t until = loop_now_ns(r->loop) + RESOLVE_SIZES_MS * NS_PER_MS;
+	int e = 0;
+
+	if (!r->documents || digest_eq(&im->manifest, &none))
+		return 0;
+	if (im->sizes == SIZES_UNASKED && scope_spawn(&r->scope, sizes_task, im, NULL) == 0) {
+		im->sizes = SIZES_COMING;
+		im->busy++;
+	}
+	while (im->sizes == SIZES_COMING && e == 0)
+		e = resolve_wait(r, until);
+	return e == -ECANCELED ? e : 0;
+}
+
 static int manifest_start(struct image *im)
 {
 	int r;

@@ -36,7 +36,8 @@ struct image {
 	struct buf given; /* the manifest, if it need not be fetched */
 	bool was_given;   /* by who has looked for the config on this host */
 	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
-	int result; /* of the manifest */
+	enum { SIZES_UNASKED, SIZES_COMING, SIZES_KNOWN } sizes; /* of the blobs, for who has no hint */
+	int result;                                              /* of the manifest */
 	struct err err;
 	struct digest config_digest;
 	uint64_t config_size;
@@ -65,6 +66,8 @@ struct lookup {
 
 /* resolve.c: a task or asker holds it no more; others look again. */
 void image_leave(struct image *im);
+/* Until the sizes of its blobs are known, if this host has its manifest; not for long. */
+may_suspend int image_sizes(struct image *im);
 
 /* --- resolve_layer.c -------------------------------------------------------------------------- */
 

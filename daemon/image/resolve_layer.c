@@ -14,11 +14,18 @@ const struct digest *trust_of(const struct lookup *l)
 	return l->hint.has_toc_digest ? &l->hint.toc_digest : &l->hint.checksum;
 }
 
-/* Bytes of a blob into l->tail, from `from` on. */
+/* --- bytes of the blob ------------------------------------------------------------------------ */
+
+/* One request. A new connection brings little in its first round trips, so what is long comes by several
+ * at once; they are warm when contents are fetched. */
 struct part {
-	struct buf *into;
+	struct lookup *l;
+	uint64_t off, len;
+	struct buf bytes;
 	uint64_t first; /* offset of the first byte */
 	bool started;
+	int result;
+	struct err err;
 };
 
 static int part_data(void *arg, uint64_t off, const void *data, size_t n)
@@ -29,45 +36,115 @@ static int part_data(void *arg, uint64_t off, const void *data, size_t n)
 		p->started = true;
 		p->first = off;
 	}
-	if (p->into->len + n > TOC_COMPRESSED_MAX)
+	if (p->bytes.len + n > TOC_COMPRESSED_MAX)
 		return -EFBIG;
-	return buf_append(p->into, data, n);
+	return buf_append(&p->bytes, data, n);
 }
 
-may_suspend static int fetch_part(struct lookup *l, uint64_t off, uint64_t len, struct buf *into,
-				  uint64_t *ret_first, struct err *err)
+may_suspend static int part_fetch(void *arg)
 {
-	struct part part = {.into = into};
+	struct part *p = arg;
+	struct lookup *l = p->l;
 	struct blob_request q = {.ref = str_of(l->image->ref),
 				 .digest = l->blob,
-				 .off = off,
-				 .len = len,
+				 .off = p->off,
+				 .len = p->len,
 				 .class = FETCH_DEMAND,
 				 .on_data = part_data,
-				 .arg = &part};
+				 .arg = p};
 	struct blob_answer answer = {0};
-	int r = registry_blob(l->image->r->registry, &q, &answer, err);
 
-	if (r < 0)
-		return r;
-	if (answer.blob_size)
+	p->err = ERR_INIT;
+	p->result = registry_blob(l->image->r->registry, &q, &answer, &p->err);
+	if (p->result == 0 && answer.blob_size)
 		l->blob_size = answer.blob_size;
-	if (ret_first)
-		*ret_first = part.first;
 	return 0;
 }
+
+/* How many requests for len bytes are worth while. */
+static unsigned parts_for(const struct lookup *l, uint64_t len)
+{
+	uint64_t n = len / RESOLVE_TAIL_MIN,
+		 most = RESOLVE_PARTS_ALL / (l->image->lookups_n ? l->image->lookups_n : 1);
+
+	most = most > RESOLVE_PARTS_MAX ? RESOLVE_PARTS_MAX : most;
+	n = n > most ? most : n;
+	return n ? (unsigned)n : 1;
+}
+
+/* Puts them together; they follow each other. */
+static int parts_join(struct part *parts, unsigned n, struct buf *into, uint64_t *ret_first,
+		      struct err *err)
+{
+	uint64_t first = parts[0].first;
+	size_t before = into->len;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (parts[i].result < 0)
+			return err_set(err, parts[i].result, "%s",
+				       err_text(&parts[i].err, parts[i].result));
+		if (parts[i].first != first + (into->len - before))
+			return err_set(err, -EBADMSG, "the registry sent another part of the blob");
+		if (buf_append(into, parts[i].bytes.data, parts[i].bytes.len) < 0)
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	*ret_first = first;
+	return 0;
+}
+
+/* len bytes from off on, or (off BLOB_TAIL) the last ones, appended to into. */
+may_suspend static int fetch_range(struct lookup *l, uint64_t off, uint64_t len, struct buf *into,
+				   uint64_t *ret_first, struct err *err)
+{
+	struct part parts[RESOLVE_PARTS_MAX] = {0};
+	uint64_t size = l->hint.blob_size;
+	unsigned n = off == BLOB_TAIL && size <= len ? 1 : parts_for(l, len);
+	struct scope scope;
+	int r = 0;
+
+	scope_init(&scope, l->image->r->loop);
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t at = i * (len / n), end = i + 1 == n ? len : at + len / n;
+
+		parts[i] = (struct part){.l = l, .len = end - at, .bytes = BUF_INIT};
+		parts[i].off = off != BLOB_TAIL ? off + at
+			       : i + 1 == n     ? BLOB_TAIL
+						: size - len + at;
+		if (i + 1 == n) /* by this task itself */
+			part_fetch(&parts[i]);
+		else if (r == 0)
+			r = scope_spawn(&scope, part_fetch, &parts[i], NULL);
+	}
+	if (task_cancelled())
+		scope_cancel(&scope);
+	scope_wait(&scope);
+	scope_fini(&scope);
+	if (r < 0)
+		err_errno(err, r, "fetch a part of a blob");
+	else
+		r = parts_join(parts, n, into, ret_first, err);
+	for (unsigned i = 0; i < n; i++)
+		buf_fini(&parts[i].bytes);
+	return r;
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
 
 may_suspend static int fetch_tail(struct lookup *l, struct err *err)
 {
 	uint64_t len = 4 * RESOLVE_TAIL_MIN;
+	unsigned n;
 	int r;
 
 	if (l->hint.blob_size) {
 		len = l->hint.blob_size / RESOLVE_TAIL_SHARE;
 		len = len < RESOLVE_TAIL_MIN ? RESOLVE_TAIL_MIN : len;
 		len = len > RESOLVE_TAIL_MAX ? RESOLVE_TAIL_MAX : len;
+		n = parts_for(l, len);
+		if (n > 1 && len > n * RESOLVE_TAIL_MIN)
+			len = n * RESOLVE_TAIL_MIN; /* the rest by as many that are warm then */
 	}
-	r = fetch_part(l, BLOB_TAIL, len, &l->tail, &l->tail_off, err);
+	r = fetch_range(l, BLOB_TAIL, len, &l->tail, &l->tail_off, err);
 	if (r == 0 && !l->blob_size)
 		l->blob_size = l->tail_off + l->tail.len;
 	if (r == 0 && l->tail_off + l->tail.len != l->blob_size)
@@ -98,13 +175,14 @@ may_suspend static int table(struct lookup *l, const struct toc_place *place, st
 {
 	uint64_t end = place->off + place->len, have = l->tail.len ? l->tail_off : UINT64_MAX;
 	uint64_t missing = have < place->off ? 0 : have < end ? have - place->off : place->len;
+	uint64_t first;
 	int r = 0;
 
 	if (place->len > TOC_COMPRESSED_MAX)
 		return err_set(err, -EFBIG, "table of contents of %llu bytes",
 			       (unsigned long long)place->len);
 	if (missing)
-		r = fetch_part(l, place->off, missing, ret, NULL, err);
+		r = fetch_range(l, place->off, missing, ret, &first, err);
 	if (r == 0 && missing < place->len) {
 		uint64_t at = place->off + missing - l->tail_off;
 
@@ -271,7 +349,9 @@ may_suspend static int lookup_task(void *arg)
 	int r = 0;
 
 	l->err = ERR_INIT;
-	if (!l->hinted) {
+	if (!l->hint.blob_size)
+		r = image_sizes(im);
+	if (r == 0 && !l->hinted) {
 		r = fetch_tail(l, &l->err);
 		if (r == 0)
 			r = wait_for_hint(l);

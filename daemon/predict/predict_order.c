@@ -165,7 +165,7 @@ struct unit *order_find(struct predictor *p, uint64_t object, uint32_t unit)
 
 uint64_t order_window(const struct predictor *p)
 {
-	uint64_t n = p->rate / 1000 * PREDICT_AHEAD_MS;
+	uint64_t n = p->begun ? p->rate / 1000 * PREDICT_AHEAD_MS : UINT64_MAX;
 
 	n = n < p->o.ahead_min ? p->o.ahead_min : n;
 	return n > p->o.ahead_max ? p->o.ahead_max : n;

@@ -14,7 +14,8 @@
  *
  * How far. What is asked for and not here, and what is here and not used, stays within what the
  * link brings in PREDICT_AHEAD_MS (between two bounds in bytes). Until the container's first sign
- * of life only what is under way counts: nothing competes, so the whole profile may come.
+ * of life only what is under way counts, up to the upper bound: nothing competes, and who is told
+ * of many ranges at once can join neighbours.
  *
  * Position. A use moves it on to behind its place; a use far ahead only when there have been
  * PREDICT_JUMP_ACCESSES of them. What it passes comes later than what lies ahead, but does come.

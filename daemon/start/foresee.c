@@ -171,6 +171,7 @@ may_suspend static int wish_fetch(const struct wish *w)
 	struct object *obj;
 	int r = objects_get(s->o.objects, w->range.object, &obj, NULL);
 
+	fetch_gather(s->o.fetcher, false);
 	if (r < 0)
 		return r;
 	note_alias(w->f, obj);
@@ -216,6 +217,7 @@ static void wish(struct foresight *f, const struct predict_range *range)
 		return;
 	}
 	f->wishes++;
+	fetch_gather(f->st->s->o.fetcher, true);
 	hold(f, true);
 }
 

@@ -48,11 +48,14 @@ struct start {
 	uint64_t begun_ns;
 	int64_t when_ns;        /* the same since 1970 */
 	uint64_t exec_ns;       /* of its first program; 0: not yet */
+	pid_t pid;              /* of its last event; 0: not known */
+	uint64_t pid_ns;        /* when the first was seen */
 	uint64_t new_ns;        /* something new was touched */
 	char entry[ENTRY_SIZE]; /* empty: not known */
 	struct touch *touches;  /* in the order of time; only if it is learnt from */
 	size_t touches_n, touches_cap;
 	bool watches;     /* the programs of BPF are attached for it */
+	bool late;        /* not from its beginning on: the execution may have been missed */
 	bool learns, cut; /* there were more touches */
 	uint64_t lost_before;
 	struct foresight *foresight; /* NULL: no profile */
@@ -99,9 +102,10 @@ void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t
 		 uint64_t now_ns);
 /* Those of a start that ends: they are not told any more. st NULL: all. */
 void spaces_drop(struct starts *s, const struct start *st);
-/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known); program:
- * as it was executed. Blocking. */
-void space_entry(int root_fd, pid_t pid, const char *program, char *ret);
+/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known). program:
+ * as it was executed, or empty, and then -EAGAIN: it has not executed anything of the image yet.
+ * Blocking. */
+int space_entry(int root_fd, pid_t pid, const char *program, char *ret) must_check;
 /* The snapshot in whose overlay the text of a mountinfo file has its root; root: ROOT. 0: the root
  * is no overlay (yet). */
 #define SPACE_OTHERS UINT64_MAX /* an overlay, and not one of ours */

@@ -158,37 +158,44 @@ static bool file_of_word(int root_fd, const char *cwd, const char *arg, char *re
 	return n > 0 && n < ENTRY_SIZE && is_clean(ret) && lookup_is_file(root_fd, ret);
 }
 
-void space_entry(int root_fd, pid_t pid, const char *program, char *ret)
+static void read_link(pid_t pid, const char *name, char *ret)
 {
-	auto_buf struct buf line = BUF_INIT;
-	char path[PROC_PATH], cwd[ENTRY_SIZE], found[ENTRY_SIZE];
-	const char *p, *end;
+	char path[PROC_PATH];
 	ssize_t n;
 
-	ret[0] = '\0';
-	if (program[0]) {
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	n = readlink(path, ret, ENTRY_SIZE - 1);
+	ret[n > 0 ? n : 0] = '\0';
+}
+
+int space_entry(int root_fd, pid_t pid, const char *program, char *ret)
+{
+	auto_buf struct buf line = BUF_INIT;
+	char cwd[ENTRY_SIZE], found[ENTRY_SIZE];
+	int r = read_proc(pid, "cmdline", CMDLINE_MAX, &line);
+	const char *p, *end;
+
+	read_link(pid, "cwd", cwd);
+	if (program[0])
 		snprintf(ret, ENTRY_SIZE, "%s", program);
-	} else {
-		snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-		n = readlink(path, ret, ENTRY_SIZE - 1);
-		ret[n > 0 ? n : 0] = '\0';
-	}
+	else
+		read_link(pid, "exe", ret);
 	if (!is_clean(ret))
 		ret[0] = '\0';
-	snprintf(path, sizeof(path), "/proc/%d/cwd", (int)pid);
-	n = readlink(path, cwd, sizeof(cwd) - 1);
-	if (n <= 0 || read_proc(pid, "cmdline", CMDLINE_MAX, &line) < 0 ||
-	    buf_append(&line, "", 1) < 0)
-		return;
-	cwd[n] = '\0';
+	/* While a program is being executed it has no arguments yet. */
+	if (!program[0] && (r < 0 || !line.len || !ret[0] || !lookup_is_file(root_fd, ret)))
+		return -EAGAIN;
+	if (r < 0 || !cwd[0] || buf_append(&line, "", 1) < 0)
+		return 0;
 	p = (const char *)line.data;
 	end = p + line.len;
 	for (int i = 0; i <= ENTRY_WORDS && p < end; i++, p += strlen(p) + 1) {
 		if (i > 0 && file_of_word(root_fd, cwd, p, found)) {
 			snprintf(ret, ENTRY_SIZE, "%s", found);
-			return;
+			return 0;
 		}
 	}
+	return 0;
 }
 
 /* --- looking -----------------------------------------------------------------------------------
@@ -231,6 +238,10 @@ static void space_bind(struct space *sp, struct start *st)
 	size_t n = sp->events.len / sizeof(*w);
 
 	sp->start = st;
+	if (!st->pid && n && sp->pid) {
+		st->pid = sp->pid;
+		st->pid_ns = w[0].now_ns;
+	}
 	if (!st->exec_ns && n && !starts_see_execs(sp->s))
 		start_executed(st, NULL, sp->pid, w[0].now_ns);
 	for (size_t i = 0; i < n; i++)
@@ -352,6 +363,7 @@ void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t
 	if (t)
 		w.touch = *t;
 	if (sp->start) {
+		sp->start->pid = sp->pid;
 		w.path = t ? NULL : (char *)(uintptr_t)path;
 		deliver(sp->start, &w);
 		return;

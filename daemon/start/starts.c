@@ -187,16 +187,18 @@ static int entry_job(void *arg)
 {
 	struct entry_job *j = arg;
 
-	space_entry(j->st->root_fd, j->pid, j->program, j->entry);
-	return 0;
+	return space_entry(j->st->root_fd, j->pid, j->program, j->entry);
 }
 
 may_suspend static int entry_task(void *arg)
 {
 	struct entry_job *j = arg;
 	struct start *st = j->st;
+	int r = work_run(st->s->o.threads, entry_job, j);
 
-	if (work_run(st->s->o.threads, entry_job, j) == 0) {
+	if (r == -EAGAIN) {
+		st->exec_ns = 0; /* again at the next step */
+	} else if (r == 0) {
 		memcpy(st->entry, j->entry, sizeof(st->entry));
 		if (!foresee_entry(st, j->now_ns))
 			guess(st);
@@ -299,12 +301,20 @@ may_suspend static void watch_off(struct start *st)
 	access_unwatch(st->s->access);
 }
 
+/* The execution was not seen: what runs now? */
+static void exec_missed(struct start *st)
+{
+	if (!st->exec_ns && st->pid && (st->late || !starts_see_execs(st->s)))
+		start_executed(st, NULL, st->pid, st->pid_ns);
+}
+
 may_suspend static void follow(struct start *st)
 {
 	int r = 0;
 
 	while (r != -ECANCELED && !is_over(st)) {
 		watch_on(st);
+		exec_missed(st);
 		foresee_step(st);
 		r = waitq_wait_ms(&st->changed, START_STEP_MS);
 	}
@@ -350,6 +360,7 @@ may_suspend static int start_main(void *arg)
 	struct starts *s = st->s;
 
 	watch_on(st);
+	st->late = !st->watches;
 	if (!foresee_begin(st))
 		guess(st);
 	follow(st);

@@ -49,6 +49,12 @@ printf '{"bench":"steady","test":"stat","cache":"hot","on":"%s","round":1,"rate"
 printf '{"bench":"chaos","fault":"500","mode":"%s","failed_reads":%s,"wrong_reads":0,"longest_ms":%s,"bytes":%s,"seconds":%s}\n' \
 	firstlight 0 450 9000 11 overlayfs 12 0 0 1 >"$T/second/chaos.jsonl"
 
+# Each round has its own rate before.
+for round in "1 1000 990 960" "2 500 500 490" "3 100 98 97"; do
+	read -r n before off on <<<"$round"
+	printf '{"bench":"watch","test":"exec","round":%s,"mode":"%s","rate":%s}\n' $n before $before $n off $off $n on $on
+done >"$T/second/watch.jsonl"
+
 "$report" -o "$T/page" "$T/first" "$T/second" >"$T/out" 2>"$T/errors" || { cat "$T/errors" >&2; fail "no report"; }
 [[ $(<"$T/out") == "$T/page/README.md" ]] || fail "the page's name is not told: $(<"$T/out")"
 has "### 50 ms, 100 Mbit/s, scratch: pull to ready, s"
@@ -68,6 +74,7 @@ has "a synced write of 4 KiB in 30 us, load 3.5 at the start (**busy**: trust th
 has "- link (ms:Mbit/s) 50:100 measured as RTT 50.1 ms, 95 Mbit/s"
 has "| 500 | 0 | 12 |"
 has "| 500 | 450 |"
+has "| exec of small programs | 1 [0–2] | 3 [2–4] |"
 grep -q 'better in .*500' "$T/page/README.md" && fail "reads that did not fail count as worse"
 grep -q 'better in .*redis' "$T/page/README.md" && fail "an equal median counts as worse"
 

@@ -308,6 +308,7 @@ static void test_rate(void **state)
 	(void)state;
 	start(&profile, &o);
 	assert_int_equal(stats().rate, PREDICT_RATE_START);
+	assert_int_equal(stats().window, PREDICT_AHEAD_MAX); /* nothing has begun */
 	for (unsigned round = 0; round < 12; round++) {
 		size_t n = next();
 
@@ -321,6 +322,7 @@ static void test_rate(void **state)
 	}
 	assert_true(busy > MiB(100));
 	assert_in_range(stats().rate, 39000000, 41000000);
+	predictor_exec(p, STR("/usr/bin/redis"), now);
 	assert_in_range(stats().window, 39000000, 41000000);
 }
 

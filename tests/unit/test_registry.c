@@ -507,24 +507,27 @@ static void main_mirror(struct fixture *f)
 
 static void main_budget(struct fixture *f)
 {
-	struct want w[60];
+	enum { EACH = 20 };
+	struct want w[3 * EACH];
 	struct registry_stats s;
 	static const enum fetch_class classes[] = {FETCH_BACKGROUND, FETCH_PREDICTED, FETCH_DEMAND};
 
 	f->mode = SLOW;
 	good(f, 0, 10);
 	f->a.running_max = 0;
-	for (int i = 0; i < 60; i++) {
-		w[i] = (struct want){.f = f, .off = 0, .len = 10, .class = classes[i / 20]};
+	for (int i = 0; i < 3 * EACH; i++) {
+		w[i] = (struct want){.f = f, .off = 0, .len = 10, .class = classes[i / EACH]};
 		check(scope_spawn(&f->scope, fetch, &w[i], NULL) == 0);
 	}
 	task_sleep_ms(50);
 	registry_stats(f->r, &s);
 	check(s.running[FETCH_BACKGROUND] == REGISTRY_BACKGROUND_MAX);
 	check(s.running[FETCH_PREDICTED] == REGISTRY_PREDICTED_MAX);
-	check(s.running[FETCH_DEMAND] == 20 && s.waiting[FETCH_PREDICTED] == 12);
+	check(s.running[FETCH_DEMAND] ==
+	      REGISTRY_REQUESTS_MAX - REGISTRY_BACKGROUND_MAX - REGISTRY_PREDICTED_MAX);
+	check(s.waiting[FETCH_PREDICTED] == EACH - REGISTRY_PREDICTED_MAX);
 	scope_wait(&f->scope);
-	for (int i = 0; i < 60; i++)
+	for (int i = 0; i < 3 * EACH; i++)
 		check(w[i].result == 0);
 	registry_stats(f->r, &s);
 	check(s.waiting[0] + s.waiting[1] + s.waiting[2] == 0);

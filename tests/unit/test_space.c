@@ -147,7 +147,7 @@ static void entry_of(const char *cwd, const char *const *argv, char ret[ENTRY_SI
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 0); /* closed by execv() */
 	close(ready[0]);
-	space_entry(root_fd, pid, "/usr/bin/python3", ret);
+	assert_int_equal(space_entry(root_fd, pid, "/usr/bin/python3", ret), 0);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 }
@@ -187,14 +187,15 @@ static void test_entry_gone(void **state)
 	char ret[ENTRY_SIZE];
 
 	(void)state;
-	space_entry(root_fd, 0x7ffffff0, "/usr/bin/python3", ret);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "/usr/bin/python3", ret), 0);
 	assert_string_equal(ret, "/usr/bin/python3");
-	space_entry(root_fd, 0x7ffffff0, "relative", ret);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "relative", ret), 0);
 	assert_string_equal(ret, "");
-	space_entry(root_fd, 0x7ffffff0, "/a/../b", ret);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "/a/../b", ret), 0);
 	assert_string_equal(ret, "");
-	space_entry(root_fd, 0x7ffffff0, "", ret);
-	assert_string_equal(ret, "");
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "", ret), -EAGAIN);
+	/* This one runs, and is no program of the image: as a runtime before it executes one. */
+	assert_int_equal(space_entry(root_fd, getpid(), "", ret), -EAGAIN);
 }
 
 int main(int argc, char **argv)

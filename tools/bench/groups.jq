@@ -62,6 +62,15 @@ def convert_rows:
 	  one("size"; "MB"; .size / 1e6),
 	  one("peak memory"; "MiB"; .peak_kb / 1024);
 
+# Of all samples: how much slower than in the same round before the programs were loaded.
+def watch_rows:
+	[.[] | select(.bench == "watch" and (.failed | not))] | group_by([.test, .round])[]
+	| (map(select(.mode == "before")) | .[0].rate) as $before | select($before)
+	| .[] | select(.mode != "before")
+	| row("Watching accesses"; "slower than with nothing loaded"; "%"; "less"; {"randread-4k": "random reads of an object, 4 KiB",
+		"other-4k": "random reads of another file, 4 KiB", "exec": "exec of small programs", "first-read": "first reads of small objects"}[.test] // .test;
+		{off: "loaded", on: "watching"}[.mode]; (1 - .rate / $before) * 100; false);
+
 def rows:
 	select(.failed | not)
 	| if .bench == "cold" then cold_rows elif .bench == "steady" then steady_rows elif .bench == "density" then density_rows
@@ -88,8 +97,8 @@ def line($better):
 	| (.cells | map(select(.mode == $reference)) | .[0]) as $base
 	| .cells |= map(compared($base; $better));
 
-[.[] | rows] | sort_by(.section as $s
-	| ["Cold starts", "All is here", "Many containers", "Snapshots", "Bad days", "Conversion"] | index([$s])) as $rows
+[(.[] | rows), watch_rows] | sort_by(.section as $s
+	| ["Cold starts", "All is here", "Many containers", "Snapshots", "Bad days", "Conversion", "Watching accesses"] | index([$s])) as $rows
 | [$rows[].group] | uniq | map(. as $g | [$rows[] | select(.group == $g)] as $of
 	| $of[0].better as $better
 	| {section: $of[0].section, title: $g, unit: $of[0].unit, better: $better, plot: $of[0].plot,

@@ -94,7 +94,7 @@ begin_client() {
 	stargz) start_stargz "$2" ;;
 	firstlight)
 		registry_settings "$2"
-		firstlightd_args+=(--log-level "${COLD_LOG:-info}")
+		firstlightd_args+=(--containerd "$CONTAINERD_SOCKET" --log-level "${COLD_LOG:-info}")
 		start_firstlightd
 		;;
 	esac
