@@ -452,6 +452,17 @@ int add_page(args *ctx)
 	return touch(folio->mapping, folio->index, folio->index + folio_pages(folio) - 1);
 }
 
+/* What this process was given, as far as it fits: it lies on the new stack, which is in memory. */
+static __always_inline __u32 read_args(char *to)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	__u64 from = task->mm->arg_start, n = task->mm->arg_end - from;
+
+	if (n > ACCESS_ARGS_MAX)
+		n = ACCESS_ARGS_MAX;
+	return bpf_probe_read_user(to, n, (const void *)from) < 0 ? 0 : n;
+}
+
 SEC("raw_tp/sched_process_exec")
 int exec(args *ctx)
 {
@@ -476,6 +487,8 @@ int exec(args *ctx)
 	r->cgroup = bpf_get_current_cgroup_id();
 	if (bpf_probe_read_kernel_str(r->path, sizeof(r->path), bprm->filename) < 0)
 		r->path[0] = '\0';
+	r->args_n = read_args(r->args);
+	r->pad = 0;
 	count(ACCESS_TOLD);
 	bpf_ringbuf_submit(r, 0);
 	return 0;

@@ -94,7 +94,12 @@ struct pid {
 	struct upid numbers[1]; /* one in each namespace, the host's first */
 } core;
 
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+} core;
+
 struct task_struct {
+	struct mm_struct *mm;
 	struct nsproxy *nsproxy;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;

@@ -12,6 +12,7 @@
 #define ACCESS_UNIT       (1u << ACCESS_UNIT_SHIFT)
 #define ACCESS_WORD_UNITS 64  /* units of one record, those of one bitmap */
 #define ACCESS_PATH_MAX   256 /* bytes of a path of an exec, with its NUL */
+#define ACCESS_ARGS_MAX   512 /* bytes of its arguments */
 
 enum access_record_kind {
 	ACCESS_RECORD_OBJECT = 1,
@@ -44,7 +45,10 @@ struct access_touch {
 struct access_exec {
 	struct access_record head;
 	__u64 cgroup; /* of the v2 hierarchy */
+	__u32 args_n; /* bytes in args; 0: they could not be read */
+	__u32 pad;
 	char path[ACCESS_PATH_MAX];
+	char args[ACCESS_ARGS_MAX]; /* a NUL behind each, as in /proc/PID/cmdline; cut */
 };
 
 /* What the daemon sets before the programs are loaded: the map ".rodata.settings". Devices are

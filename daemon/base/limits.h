@@ -252,11 +252,18 @@
 #define FETCH_QUIET_MS          2000     /* without demand: the background goes its own way */
 #define FETCH_BUSY_MAX_MS       10000    /* it waits for that at most so long */
 #define FETCH_GAP_MAX           KiB(64)  /* bytes between chunks that are fetched along */
+#define FETCH_GAP_MIN           KiB(16)  /* of what is foreseen, on a slow link */
+#define FETCH_REQUEST_COST_MS   2        /* of a request, beside its round trip */
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
 #define FETCH_GATHER_MS         20       /* what is foreseen waits for its neighbours */
 #define FETCH_AHEAD_REQUEST_MAX KiB(512) /* one request of what is foreseen */
-#define FETCH_AHEAD_MAX         MiB(4)   /* of that on the way */
+#define FETCH_KNOWN_ALONG       KiB(64)  /* comes along with a read while it is known what will be read */
+#define FETCH_AHEAD_MAX         MiB(2)   /* of that on the way, */
+#define FETCH_AHEAD_EACH        KiB(256) /* of each request so much: small ones may be more */
 #define FETCH_AHEAD_WAITING_MAX 16384    /* ranges of that; more are not fetched */
+#define FETCH_STALL_MS          150      /* without a byte in the middle, or three trips, */
+#define FETCH_STALL_FIRST_MS    400      /* or before the first one: once more by another connection */
+#define FETCH_STALL_LOOK_MS     50
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
 #define FETCH_TRIP_START        KiB(512) /* bytes that come in a round trip, until that is seen */

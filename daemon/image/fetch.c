@@ -154,7 +154,7 @@ static void demand_met(struct fetcher *f)
 	f->demand_ns = now;
 }
 
-static void flight_want(struct fetcher *f, struct flight *fl)
+void flight_want(struct fetcher *f, struct flight *fl)
 {
 	list_del(&fl->link);
 	list_push(fl->ahead ? &f->foreseen : &f->wanted, &fl->link);
@@ -559,6 +559,11 @@ static void gathered(struct timer *t)
 	loop_defer(f->loop, &f->dispatch);
 }
 
+void fetch_know(struct fetcher *f, bool known)
+{
+	f->knows += known ? 1 : -1u;
+}
+
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg)
 {
 	f->watch = fn;
@@ -588,6 +593,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	scope_init(&f->scope, loop);
 	list_init(&f->wanted);
 	list_init(&f->foreseen);
+	list_init(&f->running);
 	list_init(&f->paused);
 	list_init(&f->fills);
 	list_init(&f->kept_order);
@@ -599,6 +605,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	f->dispatch.fn = transfers_dispatch;
 	f->unpause.fn = unpause;
 	f->gathered.fn = gathered;
+	f->stalls.fn = transfers_look;
 	f->kept_timer.fn = memory_forget_old;
 	*ret = f;
 	return 0;
@@ -616,6 +623,7 @@ may_suspend void fetcher_free(struct fetcher *f)
 	loop_defer_cancel(&f->dispatch);
 	timer_stop(f->loop, &f->unpause);
 	timer_stop(f->loop, &f->gathered);
+	timer_stop(f->loop, &f->stalls);
 	require(f->flights.count == 0 && f->buffered == 0);
 	map_fini(&f->flights);
 	memory_fini(f);

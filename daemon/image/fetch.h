@@ -58,6 +58,9 @@ void fetch_gather(struct fetcher *f, bool on);
 /* While somebody holds it, the background starts nothing. Each hold is given up again. */
 void fetch_hold(struct fetcher *f, bool held);
 
+/* While somebody knows, by fetch_foreseen(), what will be read, other reads bring little else. */
+void fetch_know(struct fetcher *f, bool known);
+
 /* fn is called after each read from the start of a content that had to wait for it; it must not
  * suspend. NULL = nobody. */
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg);

@@ -66,6 +66,9 @@ struct fetcher {
 	struct list paused; /* flight.link */
 	struct timer unpause;
 	struct defer dispatch;
+	struct list running; /* transfer.link */
+	struct timer stalls;
+	uint64_t looked_ns; /* when it was their turn last */
 	struct timer gathered;
 	unsigned gathers;
 	unsigned waiting_ahead; /* fetch_foreseen()s */
@@ -78,7 +81,7 @@ struct fetcher {
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
-	unsigned holds;
+	unsigned holds, knows;
 	uint64_t demand_ns; /* when a read last had to wait */
 	uint64_t busy_ns;   /* since when that has happened again and again */
 	uint32_t hot;       /* layer that was read last on demand: its fill goes first */
@@ -125,6 +128,7 @@ struct flight {
 	bool along;     /* nobody has asked for it: the place is not by sources of obj */
 	bool exact;     /* it is known what else is needed: no neighbours */
 	bool ahead;     /* it is foreseen, and no read waits for it */
+	bool again;     /* it was taken out of a transfer that stood still */
 	bool unwritten; /* has come, into memory */
 	/* Who wants it. */
 	unsigned waiters;
@@ -158,6 +162,8 @@ struct flight *flight_new(struct fetcher *f, const struct flight_what *w);
 /* The same for a chunk of obj; its place is not set. */
 struct flight *flight_for(struct fetcher *f, struct object *obj, uint32_t chunk);
 
+/* It is to be asked for, from where its place says. */
+void flight_want(struct fetcher *f, struct flight *fl);
 /* It is there, or cannot be had: wakes all and forgets it. */
 void flight_end(struct fetcher *f, struct flight *fl, int result, struct err *err);
 /* A try has failed; who failed? It is tried again elsewhere if somebody waits. */
@@ -252,6 +258,7 @@ struct piece {
 };
 
 struct transfer {
+	struct list link; /* in fetcher.running */
 	struct fetcher *f;
 	struct scope *scope;   /* its decoders run here */
 	struct fill *fill;     /* NULL = demand */
@@ -271,7 +278,8 @@ struct transfer {
 	struct piece *pieces;   /* NULL until planned */
 	uint32_t pieces_n, at;  /* the first that is not complete */
 	uint64_t off, end, pos; /* in the blob; pos: next byte to come */
-	uint64_t first_ns;      /* when the first came */
+	uint64_t first_ns;      /* when the first came, */
+	uint64_t moved_ns;      /* the last, or when it was asked for; 0: not yet */
 	struct list ready;
 	unsigned decoders;
 	struct waitq idle; /* no decoder runs */
@@ -293,6 +301,8 @@ void transfer_end(struct transfer *t, int code, struct err *err);
 void piece_drop(struct transfer *t, struct piece *p);
 /* Takes fl out of its transfer, if its bytes are not just there or near. */
 bool transfer_overtake(struct flight *fl);
+/* Looks for transfers that stand still. */
+void transfers_look(struct timer *t);
 
 /* --- fetch_decode.c -----------------------------------------------------------------------------
  */

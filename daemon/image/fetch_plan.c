@@ -45,7 +45,7 @@ void plan_sort(struct plan_chunk *c, size_t n)
 /* What is taken so far. */
 struct span {
 	uint64_t lo, hi;
-	uint64_t max;
+	uint64_t max, gap;
 	uint64_t bytes;    /* of all streams: more than hi - lo when they overlap */
 	uint64_t want_end; /* of the last wanted chunk */
 	size_t first, last, n;
@@ -91,7 +91,7 @@ static void go_left(struct span *s, struct plan_chunk *c)
 	for (size_t i = s->first; i-- > 0;) {
 		uint64_t more = adds(&c[i], &c[s->first]);
 
-		if (chunk_end(&c[i]) < s->lo && s->lo - chunk_end(&c[i]) > FETCH_GAP_MAX)
+		if (chunk_end(&c[i]) < s->lo && s->lo - chunk_end(&c[i]) > s->gap)
 			return;
 		if (!c[i].want || !apart(&c[i], &c[s->first]))
 			continue;
@@ -107,7 +107,7 @@ static void go_right(struct span *s, struct plan_chunk *c, size_t n, uint64_t ah
 	for (size_t i = s->last + 1; i < n; i++) {
 		uint64_t more = adds(&c[i], &c[s->last]);
 
-		if (c[i].off > s->hi && c[i].off - s->hi > FETCH_GAP_MAX)
+		if (c[i].off > s->hi && c[i].off - s->hi > s->gap)
 			return;
 		if (!apart(&c[s->last], &c[i]))
 			continue;
@@ -122,12 +122,13 @@ static void go_right(struct span *s, struct plan_chunk *c, size_t n, uint64_t ah
 	}
 }
 
-void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, uint64_t max)
+void plan_request(struct plan_chunk *c, size_t n, size_t seed, const struct plan_limits *limits)
 {
 	struct span s = {.lo = c[seed].off,
 			 .hi = chunk_end(&c[seed]),
 			 .want_end = chunk_end(&c[seed]),
-			 .max = max,
+			 .max = limits->max,
+			 .gap = limits->gap,
 			 .first = seed,
 			 .last = seed};
 
@@ -135,7 +136,7 @@ void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, u
 		c[i].take = false;
 	span_take(&s, &c[seed], c[seed].len);
 	go_left(&s, c);
-	go_right(&s, c, n, ahead);
+	go_right(&s, c, n, limits->ahead);
 }
 
 /* --- the link --------------------------------------------------------------------------------- */
@@ -165,6 +166,13 @@ uint64_t link_trip(const struct link_seen *l)
 		return FETCH_TRIP_MAX;
 	bytes = l->bytes_sec * us / 1000000;
 	return max_u64(FETCH_TRIP_MIN, min_u64(bytes, FETCH_TRIP_MAX));
+}
+
+uint64_t link_gap(const struct link_seen *l)
+{
+	uint64_t n = l->bytes_sec / 1000 * FETCH_REQUEST_COST_MS;
+
+	return max_u64(FETCH_GAP_MIN, min_u64(n, FETCH_GAP_MAX));
 }
 
 /* --- reading ahead ---------------------------------------------------------------------------- */

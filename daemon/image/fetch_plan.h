@@ -22,13 +22,15 @@ uint64_t plan_stream_len(uint64_t blob_len, uint64_t output);
 /* Orders by place. */
 void plan_sort(struct plan_chunk *c, size_t n);
 
-/*
- * Marks what goes into one request with c[seed] (ordered by place, seed is wanted): wanted chunks
- * with at most FETCH_GAP_MAX between them, and others that end within `ahead` bytes of the last
- * wanted one; all together at most max bytes, unless the seed alone is more. Chunks that
- * overlap in one stream's output are never taken together.
- */
-void plan_request(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead, uint64_t max);
+/* Bytes of the blob. */
+struct plan_limits {
+	uint64_t ahead; /* behind the last wanted chunk, for others that come along */
+	uint64_t max;   /* all together, unless the seed alone is more */
+	uint64_t gap;   /* between chunks, at most FETCH_GAP_MAX */
+};
+/* Marks what goes into one request with c[seed] (ordered by place, seed is wanted): wanted chunks, and
+ * others. Chunks that overlap in one stream's output are never taken together. */
+void plan_request(struct plan_chunk *c, size_t n, size_t seed, const struct plan_limits *limits);
 
 /*
  * How far ahead to read in one layer. What requests brought unasked is remembered for the last few;
@@ -44,6 +46,9 @@ struct link_seen {
 };
 void link_saw(struct link_seen *l, uint64_t trip_ns, uint64_t bytes, uint64_t ns);
 uint64_t link_trip(const struct link_seen *l);
+/* A gap between two chunks that costs as much as a second request, which is none of a round trip while
+ * others are under way. */
+uint64_t link_gap(const struct link_seen *l);
 
 struct readahead {
 	uint32_t layer;

@@ -46,6 +46,7 @@ struct transfer *transfer_new(struct fetcher *f, uint32_t layer, uint32_t ref, u
 	t->blob = l->blob;
 	t->codec = l->info.codec;
 	t->flights_cap = flights_cap;
+	list_init(&t->link);
 	list_init(&t->ready);
 	waitq_init(&t->idle);
 	return t;
@@ -100,6 +101,7 @@ void transfer_end(struct transfer *t, int code, struct err *err)
 	struct fetcher *f = t->f;
 	struct err text = ERR_INIT;
 
+	list_del(&t->link);
 	f->awaited -= t->awaited;
 	f->predictions -= t->predicted;
 	for (uint32_t i = 0; i < t->flights_n; i++) {
@@ -159,6 +161,17 @@ static bool piece_empty(const struct transfer *t, const struct piece *p)
 	return true;
 }
 
+static void take_out(struct flight *fl)
+{
+	struct transfer *t = fl->in;
+	struct piece *p = t->pieces ? &t->pieces[fl->piece] : NULL;
+
+	t->flights[fl->slot] = NULL;
+	fl->in = NULL;
+	if (p && piece_empty(t, p))
+		piece_drop(t, p);
+}
+
 bool transfer_overtake(struct flight *fl)
 {
 	struct transfer *t = fl->in;
@@ -178,11 +191,65 @@ bool transfer_overtake(struct flight *fl)
 		registry_urgent(t->f->registry);
 		return false;
 	}
-	t->flights[fl->slot] = NULL;
-	fl->in = NULL;
-	if (p && piece_empty(t, p))
-		piece_drop(t, p);
+	take_out(fl);
 	return true;
+}
+
+/* --- what stands still ------------------------------------------------------------------------
+ * A lost packet at the end of an answer, or of a connection's beginning, costs a retransmission
+ * time-out, many round trips: the same bytes come sooner by another connection. Once; and where a part
+ * is here already only if the link has nothing else to bring.
+ */
+
+static bool stands_still(const struct transfer *t, uint64_t now)
+{
+	uint64_t most = 3 * t->f->link.trip_ns;
+
+	if (most < FETCH_STALL_MS * NS_PER_MS)
+		most = FETCH_STALL_MS * NS_PER_MS;
+	if (!t->first_ns && most < FETCH_STALL_FIRST_MS * NS_PER_MS)
+		most = FETCH_STALL_FIRST_MS * NS_PER_MS;
+	if (t->class == FETCH_BACKGROUND || !t->pieces || !t->moved_ns || now - t->moved_ns <= most)
+		return false;
+	return !t->first_ns || (list_empty(&t->f->wanted) && list_empty(&t->f->foreseen));
+}
+
+static void ask_again(struct transfer *t)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < t->flights_n; i++) {
+		struct flight *fl = t->flights[i];
+
+		if (!fl || !fl->waiters || fl->again ||
+		    t->pieces[fl->piece].state != PIECE_COMING)
+			continue;
+		take_out(fl);
+		fl->again = true;
+		flight_want(t->f, fl);
+		n++;
+	}
+	if (n)
+		log_debug("asked for again layer=%u off=%llu len=%llu here=%llu chunks=%u", t->layer,
+			  (unsigned long long)t->off, (unsigned long long)(t->end - t->off),
+			  (unsigned long long)(t->pos - t->off), n);
+}
+
+void transfers_look(struct timer *timer)
+{
+	struct fetcher *f = container_of(timer, struct fetcher, stalls);
+	uint64_t now = loop_now_ns(f->loop);
+	bool late = now - f->looked_ns > 2 * FETCH_STALL_LOOK_MS * NS_PER_MS; /* it was us */
+
+	f->looked_ns = now;
+	for (struct list *l = f->running.next; l != &f->running && !late; l = l->next) {
+		struct transfer *t = container_of(l, struct transfer, link);
+
+		if (stands_still(t, now))
+			ask_again(t);
+	}
+	if (!list_empty(&f->running))
+		timer_set(f->loop, &f->stalls, now + FETCH_STALL_LOOK_MS * NS_PER_MS);
 }
 
 static void piece_full(struct transfer *t, struct piece *p)
@@ -219,11 +286,12 @@ static void piece_feed(struct transfer *t, struct piece *p, uint64_t off, const 
 }
 
 /* The link is to have something to bring all the time. */
-static void came(struct transfer *t, uint64_t n)
+static void came(struct transfer *t)
 {
 	struct fetcher *f = t->f;
+	uint64_t n;
 
-	n = n < t->awaited ? n : t->awaited;
+	n = t->end - t->pos < t->awaited ? t->awaited - (t->end - t->pos) : 0;
 	t->awaited -= n;
 	f->awaited -= n;
 	if (n && !list_empty(&f->foreseen))
@@ -237,9 +305,9 @@ static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 	if (off != t->pos || n > t->end - t->pos)
 		return -EPROTO;
 	t->f->stats.of[t->class].bytes_blob += n;
-	came(t, n);
+	t->moved_ns = loop_now_ns(t->f->loop);
 	if (!t->first_ns)
-		t->first_ns = loop_now_ns(t->f->loop);
+		t->first_ns = t->moved_ns;
 	for (uint32_t i = t->at; i < t->pieces_n && t->pieces[i].off < off + n; i++) {
 		struct piece *p = &t->pieces[i];
 
@@ -247,6 +315,7 @@ static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 			piece_feed(t, p, off, data, n);
 	}
 	t->pos += n;
+	came(t);
 	while (t->at < t->pieces_n && t->pieces[t->at].state != PIECE_COMING)
 		t->at++;
 	return t->at == t->pieces_n && t->pos < t->end ? -ECANCELED : 0; /* all was overtaken */
@@ -333,6 +402,8 @@ static size_t plan_batch(struct fetcher *f, const struct transfer *t, const stru
 static void add_neighbours(struct transfer *t, const struct batch *b, struct plan_chunk *plan,
 			   struct readahead *ra, uint64_t window)
 {
+	const struct plan_limits limits = {
+		.ahead = window, .max = FETCH_REQUEST_MAX, .gap = FETCH_GAP_MAX};
 	size_t n = plan_batch(t->f, t, b, plan), seed = 0;
 	uint64_t from = t->flights[t->flights_n - 1]->c.blob_off + 1, to = 0;
 
@@ -341,7 +412,7 @@ static void add_neighbours(struct transfer *t, const struct batch *b, struct pla
 		seed++;
 	if (seed == n)
 		return;
-	plan_request(plan, n, seed, window, FETCH_REQUEST_MAX);
+	plan_request(plan, n, seed, &limits);
 	for (size_t i = 0; i < n && t->flights_n < t->flights_cap; i++) {
 		struct flight *fl;
 
@@ -367,6 +438,8 @@ may_suspend static void take_along(struct transfer *t)
 	struct batch b;
 	uint32_t n;
 
+	if (f->knows && window > FETCH_KNOWN_ALONG)
+		window = FETCH_KNOWN_ALONG;
 	if (last < first || last - first >= FETCH_PARTS_MAX - FETCH_NEIGHBOURS_MAX)
 		return;
 	n = last - first + 1 + FETCH_NEIGHBOURS_MAX;
@@ -402,7 +475,7 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 				 .arg = t,
 				 .urgent = &t->urgent};
 
-	uint64_t start = loop_now_ns(t->f->loop);
+	uint64_t start = t->moved_ns = loop_now_ns(t->f->loop);
 	int r = registry_blob(t->f->registry, &q, &t->answer, err);
 	uint64_t end = loop_now_ns(t->f->loop);
 
@@ -472,6 +545,10 @@ int transfer_start(struct transfer *t)
 
 	if (r < 0)
 		return r;
+	if (list_empty(&t->f->running))
+		timer_set(t->f->loop, &t->f->stalls,
+			  loop_now_ns(t->f->loop) + FETCH_STALL_LOOK_MS * NS_PER_MS);
+	list_push(&t->f->running, &t->link);
 	if (t->class == FETCH_DEMAND)
 		t->f->demands++;
 	else if (t->class == FETCH_BACKGROUND)
@@ -517,14 +594,18 @@ static void group_collect(struct list *from, struct group *g)
 
 static struct transfer *group_transfer(struct fetcher *f, struct group *g, struct err *err)
 {
+	struct plan_limits limits = {.max = FETCH_REQUEST_MAX, .gap = FETCH_GAP_MAX};
 	struct flight *fl = g->flights[0];
 	struct transfer *t;
 	size_t seed = 0;
 
 	while (g->plan[seed].ref != 0)
 		seed++;
-	plan_request(g->plan, g->n, seed, 0,
-		     fl->ahead ? FETCH_AHEAD_REQUEST_MAX : FETCH_REQUEST_MAX);
+	if (fl->ahead) {
+		limits.max = FETCH_AHEAD_REQUEST_MAX;
+		limits.gap = link_gap(&f->link);
+	}
+	plan_request(g->plan, g->n, seed, &limits);
 	t = transfer_new(f, fl->layer, fl->ref, FETCH_PARTS_MAX + FETCH_NEIGHBOURS_MAX, err);
 	if (!t)
 		return NULL;
@@ -542,6 +623,8 @@ static struct transfer *group_transfer(struct fetcher *f, struct group *g, struc
 		t->alone = t->alone && (fl->tries || g->flights[g->plan[i].ref]->exact);
 		transfer_add(t, g->flights[g->plan[i].ref]);
 	}
+	if (t->awaited > FETCH_AHEAD_EACH)
+		t->awaited = FETCH_AHEAD_EACH;
 	f->awaited += t->awaited;
 	return t;
 }

@@ -182,8 +182,10 @@ may_suspend static int wish_fetch(const struct wish *w)
 
 static void hold(struct foresight *f, bool on)
 {
-	if (f->holds != on)
+	if (f->holds != on) {
 		fetch_hold(f->st->s->o.fetcher, on);
+		fetch_know(f->st->s->o.fetcher, on);
+	}
 	f->holds = on;
 }
 

@@ -80,10 +80,10 @@ struct starts {
 
 /* --- starts.c --------------------------------------------------------------------------------- */
 
-/* An event of that start: units of files, or a program that pid has executed (path NULL: not known
- * which). */
+/* An event of that start: units of files, or a program that pid has executed: its path and its
+ * arguments, a NUL behind each; empty: not known which. */
 void start_touched(struct start *st, const struct touch *t);
-void start_executed(struct start *st, const char *path, pid_t pid, uint64_t now_ns);
+void start_executed(struct start *st, struct str program, pid_t pid, uint64_t now_ns);
 struct start *start_by_snapshot(struct starts *s, uint64_t snapshot);
 /* Are all first reads seen, also of what is local? Are executions? */
 bool starts_see_all(const struct starts *s);
@@ -97,15 +97,15 @@ void recorders_end(struct starts *s, const struct start *st, int result);
 /* Instead of a namespace's number, where only the process is known. */
 #define SPACE_OF_PROCESS (1ull << 63)
 
-/* A touch, or (t NULL) the execution of path, in a namespace. */
-void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t, const char *path,
-		 uint64_t now_ns);
+/* A touch, or (t NULL) an execution as start_executed() gets it, in a namespace. */
+void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t,
+		 struct str program, uint64_t now_ns);
 /* Those of a start that ends: they are not told any more. st NULL: all. */
 void spaces_drop(struct starts *s, const struct start *st);
-/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known). program:
- * as it was executed, or empty, and then -EAGAIN: it has not executed anything of the image yet.
- * Blocking. */
-int space_entry(int root_fd, pid_t pid, const char *program, char *ret) must_check;
+/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known). program: as
+ * start_executed() gets it, perhaps without arguments; empty: what /proc says, -EAGAIN if that is
+ * nothing of the image yet. Blocking. */
+int space_entry(int root_fd, pid_t pid, struct str program, char *ret) must_check;
 /* The snapshot in whose overlay the text of a mountinfo file has its root; root: ROOT. 0: the root
  * is no overlay (yet). */
 #define SPACE_OTHERS UINT64_MAX /* an overlay, and not one of ours */

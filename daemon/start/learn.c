@@ -27,7 +27,8 @@ struct place {
 	bool file;
 	struct str path; /* empty: not found */
 	uint64_t size;
-	uint32_t nth; /* of those that were found, in a recording */
+	struct place *same; /* the other name of this content */
+	uint32_t nth;       /* of those that were found, in a recording */
 };
 
 struct learning {
@@ -92,48 +93,72 @@ static void try_path(struct learning *l, struct place *p, const struct digest *k
 	l->found++;
 }
 
-/* An object may have been opened by the name of its content as one chunk, which equal contents with
- * other chunks share (store/objects.h). */
-static struct place *place_of_object(const struct learning *l, const struct index_object *o)
+/* An object may have been opened by its own name, by that of its content as one chunk, which equal
+ * contents with other chunks share (store/objects.h), and by one after the other. */
+struct named {
+	struct place *places[2]; /* NULL: not touched by that name */
+};
+
+static struct named named_of(const struct learning *l, const struct index_object *o)
 {
-	struct place *p = place_of(l, false, object_number(&o->key));
+	struct named n = {{place_of(l, false, object_number(&o->key)), NULL}};
 	struct digest whole;
 
-	if (p || o->chunks_n == 1)
-		return p;
+	if (o->chunks_n == 1)
+		return n;
 	object_canonical_key(&o->digest, o->size, &whole);
-	return place_of(l, false, object_number(&whole));
+	n.places[1] = place_of(l, false, object_number(&whole));
+	return n;
+}
+
+static void name_both(struct learning *l, const struct named *n, const struct digest *key,
+		      struct str path)
+{
+	struct place *own = n->places[0], *whole = n->places[1];
+
+	if (own && !own->path.len)
+		try_path(l, own, key, path);
+	if (!whole || whole->path.len)
+		return;
+	if (!own) {
+		try_path(l, whole, key, path);
+	} else if (own->path.len) {
+		whole->path = own->path;
+		whole->size = own->size;
+		whole->same = own;
+		l->found++;
+	}
 }
 
 static int look_in_layer(struct learning *l, int fd)
 {
 	auto_index struct index *ix = NULL;
 	const struct index_info *info;
-	struct place **wanted;
+	struct named *wanted;
 	int r = index_load(fd, &ix, NULL);
 
 	if (r < 0)
 		return r;
 	info = index_info(ix);
-	wanted = calloc((size_t)info->objects_n + 1, sizeof(struct place *));
+	wanted = calloc((size_t)info->objects_n + 1, sizeof(*wanted));
 	if (!wanted)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < info->objects_n; i++) {
 		struct index_object o;
 
 		index_object(ix, i, &o);
-		wanted[i] = place_of_object(l, &o);
+		wanted[i] = named_of(l, &o);
 	}
 	for (uint32_t i = 0; i < info->entries_n; i++) {
 		struct index_entry e;
 		struct index_object o;
 
 		index_entry(ix, i, &e);
-		if (e.type != INDEX_REG || e.object == INDEX_NONE || !wanted[e.object] ||
-		    wanted[e.object]->path.len)
+		if (e.type != INDEX_REG || e.object == INDEX_NONE ||
+		    (!wanted[e.object].places[0] && !wanted[e.object].places[1]))
 			continue;
 		index_object(ix, e.object, &o);
-		try_path(l, wanted[e.object], &o.key, e.path);
+		name_both(l, &wanted[e.object], &o.key, e.path);
 	}
 	free(wanted);
 	return 0;
@@ -377,7 +402,7 @@ static int write_recording(struct learning *l, struct buf *ret)
 	for (size_t i = 0; res == 0 && i < l->places_n; i++) {
 		struct place *p = &l->places[i];
 
-		if (!p->path.len)
+		if (!p->path.len || p->same)
 			continue;
 		p->nth = (uint32_t)r.files_n;
 		files[r.files_n++] = (struct recording_file){p->path, p->size};
@@ -389,7 +414,7 @@ static int write_recording(struct learning *l, struct buf *ret)
 		if (at && at->path.len)
 			events[r.events_n++] = (struct recording_event){
 				.t_us = since_start_us(st, t->time_ns),
-				.file = at->nth,
+				.file = at->same ? at->same->nth : at->nth,
 				.unit = t->unit,
 				.units = t->units,
 				.kind = t->fuse ? RECORDING_FUSE : RECORDING_READ};

@@ -27,7 +27,7 @@ struct waiting {
 	struct touch touch;
 	uint64_t now_ns;
 	pid_t pid;
-	char *path; /* of an execution; NULL: a touch */
+	struct str program; /* of an execution, a copy; empty: a touch */
 };
 
 struct space {
@@ -168,33 +168,46 @@ static void read_link(pid_t pid, const char *name, char *ret)
 	ret[n > 0 ? n : 0] = '\0';
 }
 
-int space_entry(int root_fd, pid_t pid, const char *program, char *ret)
+/* The first of the arguments that is a file of the image; there is a NUL behind the last. */
+static void entry_of_args(int root_fd, const char *cwd, struct str args, char *ret)
 {
-	auto_buf struct buf line = BUF_INIT;
-	char cwd[ENTRY_SIZE], found[ENTRY_SIZE];
-	int r = read_proc(pid, "cmdline", CMDLINE_MAX, &line);
-	const char *p, *end;
+	const char *p = args.p, *end = args.p + args.len;
+	char found[ENTRY_SIZE];
 
-	read_link(pid, "cwd", cwd);
-	if (program[0])
-		snprintf(ret, ENTRY_SIZE, "%s", program);
-	else
-		read_link(pid, "exe", ret);
-	if (!is_clean(ret))
-		ret[0] = '\0';
-	/* While a program is being executed it has no arguments yet. */
-	if (!program[0] && (r < 0 || !line.len || !ret[0] || !lookup_is_file(root_fd, ret)))
-		return -EAGAIN;
-	if (r < 0 || !cwd[0] || buf_append(&line, "", 1) < 0)
-		return 0;
-	p = (const char *)line.data;
-	end = p + line.len;
 	for (int i = 0; i <= ENTRY_WORDS && p < end; i++, p += strlen(p) + 1) {
 		if (i > 0 && file_of_word(root_fd, cwd, p, found)) {
 			snprintf(ret, ENTRY_SIZE, "%s", found);
-			return 0;
+			return;
 		}
 	}
+}
+
+int space_entry(int root_fd, pid_t pid, struct str program, char *ret)
+{
+	auto_buf struct buf line = BUF_INIT;
+	struct str args = {0};
+	char cwd[ENTRY_SIZE];
+	size_t n;
+
+	read_link(pid, "cwd", cwd);
+	if (program.len) {
+		n = strlen(program.p) + 1;
+		snprintf(ret, ENTRY_SIZE, "%s", program.p);
+		args = (struct str){program.p + n, program.len - n};
+	} else {
+		read_link(pid, "exe", ret);
+	}
+	if (!is_clean(ret))
+		ret[0] = '\0';
+	/* What runs now may be what the first program has executed: only if there is nothing else. */
+	if (!args.len && read_proc(pid, "cmdline", CMDLINE_MAX, &line) == 0 && line.len &&
+	    buf_append(&line, "", 1) == 0)
+		args = (struct str){(char *)line.data, line.len};
+	/* While a program is being executed it has no arguments yet. */
+	if (!program.len && (!args.len || !ret[0] || !lookup_is_file(root_fd, ret)))
+		return -EAGAIN;
+	if (cwd[0])
+		entry_of_args(root_fd, cwd, args, ret);
 	return 0;
 }
 
@@ -207,7 +220,7 @@ static void space_empty(struct space *sp)
 	size_t n = sp->events.len / sizeof(*w);
 
 	for (size_t i = 0; i < n; i++)
-		free(w[i].path);
+		free((char *)(uintptr_t)w[i].program.p);
 	sp->s->waiting -= n;
 	buf_fini(&sp->events);
 }
@@ -225,8 +238,8 @@ static void space_free(struct space *sp)
 
 static void deliver(struct start *st, const struct waiting *w)
 {
-	if (w->path)
-		start_executed(st, w->path, w->pid, w->now_ns);
+	if (w->program.len)
+		start_executed(st, w->program, w->pid, w->now_ns);
 	else
 		start_touched(st, &w->touch);
 }
@@ -243,7 +256,7 @@ static void space_bind(struct space *sp, struct start *st)
 		st->pid_ns = w[0].now_ns;
 	}
 	if (!st->exec_ns && n && !starts_see_execs(sp->s))
-		start_executed(st, NULL, sp->pid, w[0].now_ns);
+		start_executed(st, (struct str){0}, sp->pid, w[0].now_ns);
 	for (size_t i = 0; i < n; i++)
 		deliver(st, &w[i]);
 	space_empty(sp);
@@ -340,7 +353,7 @@ static struct space *space_get(struct starts *s, uint64_t id)
 static void space_wait(struct space *sp, struct waiting *w)
 {
 	if (sp->s->waiting >= SPACE_EVENTS_MAX || buf_append(&sp->events, w, sizeof(*w)) < 0) {
-		free(w->path);
+		free((char *)(uintptr_t)w->program.p);
 		return;
 	}
 	sp->s->waiting++;
@@ -351,10 +364,11 @@ static void space_wait(struct space *sp, struct waiting *w)
 		space_free(sp);
 }
 
-void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t, const char *path,
-		 uint64_t now_ns)
+void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t,
+		 struct str program, uint64_t now_ns)
 {
 	struct waiting w = {.now_ns = now_ns, .pid = pid};
+	char *copy;
 	struct space *sp = space_get(s, id);
 
 	if (!sp || sp->ignored)
@@ -364,14 +378,16 @@ void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t
 		w.touch = *t;
 	if (sp->start) {
 		sp->start->pid = sp->pid;
-		w.path = t ? NULL : (char *)(uintptr_t)path;
+		w.program = program;
 		deliver(sp->start, &w);
 		return;
 	}
 	if (!t) {
-		w.path = strdup(path);
-		if (!w.path)
+		copy = malloc(program.len);
+		if (!copy)
 			return;
+		memcpy(copy, program.p, program.len);
+		w.program = (struct str){copy, program.len};
 	}
 	space_wait(sp, &w);
 }

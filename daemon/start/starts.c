@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "image/fetch.h"
 #include "start/impl.h"
 
 #include "base/banned.h"
@@ -39,6 +40,18 @@ struct start *start_by_snapshot(struct starts *s, uint64_t snapshot)
 	return NULL;
 }
 
+static void on_exec(struct starts *s, const struct access_event *e)
+{
+	char program[ACCESS_PATH_MAX + ACCESS_ARGS_MAX + 1];
+	size_t n = strlen(e->path) + 1;
+
+	if (n + e->args.len > sizeof(program))
+		return;
+	memcpy(program, e->path, n);
+	memcpy(program + n, e->args.p, e->args.len);
+	space_event(s, e->mnt_ns, e->pid, NULL, (struct str){program, n + e->args.len}, e->time_ns);
+}
+
 static void on_access(void *arg, const struct access_event *e)
 {
 	struct starts *s = arg;
@@ -58,10 +71,10 @@ static void on_access(void *arg, const struct access_event *e)
 		t.number = e->ino;
 		break;
 	case ACCESS_EXEC:
-		space_event(s, e->mnt_ns, e->pid, NULL, e->path, e->time_ns);
+		on_exec(s, e);
 		return;
 	}
-	space_event(s, e->mnt_ns, e->pid, &t, NULL, e->time_ns);
+	space_event(s, e->mnt_ns, e->pid, &t, (struct str){0}, e->time_ns);
 }
 
 static bool bpf_sees(const struct starts *s, enum access_program p)
@@ -114,7 +127,7 @@ void starts_fuse_read(struct starts *s, uint64_t object, uint64_t off, uint64_t 
 		return;
 	t.unit = (uint32_t)(off / PROFILE_UNIT);
 	t.units = (uint32_t)((off + len - 1) / PROFILE_UNIT - off / PROFILE_UNIT) + 1;
-	space_event(s, SPACE_OF_PROCESS | (uint64_t)pid, pid, &t, NULL, t.time_ns);
+	space_event(s, SPACE_OF_PROCESS | (uint64_t)pid, pid, &t, (struct str){0}, t.time_ns);
 }
 
 /* The same again, a moment later: what FUSE sees is not without repeats. */
@@ -180,14 +193,17 @@ struct entry_job {
 	struct start *st;
 	pid_t pid;
 	uint64_t now_ns;
-	char program[ENTRY_SIZE], entry[ENTRY_SIZE];
+	char entry[ENTRY_SIZE];
+	size_t program_n;
+	char program[];
 };
 
 static int entry_job(void *arg)
 {
 	struct entry_job *j = arg;
 
-	return space_entry(j->st->root_fd, j->pid, j->program, j->entry);
+	return space_entry(j->st->root_fd, j->pid, (struct str){j->program, j->program_n},
+			   j->entry);
 }
 
 may_suspend static int entry_task(void *arg)
@@ -208,18 +224,20 @@ may_suspend static int entry_task(void *arg)
 	return 0;
 }
 
-void start_executed(struct start *st, const char *path, pid_t pid, uint64_t now_ns)
+void start_executed(struct start *st, struct str program, pid_t pid, uint64_t now_ns)
 {
 	struct entry_job *j;
 
 	if (st->exec_ns)
 		return;
 	st->exec_ns = now_ns;
-	j = calloc(1, sizeof(*j));
+	j = calloc(1, sizeof(*j) + program.len);
 	if (!j)
 		return;
 	*j = (struct entry_job){.st = st, .pid = pid, .now_ns = now_ns};
-	snprintf(j->program, sizeof(j->program), "%s", path ? path : "");
+	j->program_n = program.len;
+	if (program.len)
+		memcpy(j->program, program.p, program.len);
 	if (scope_spawn(&st->scope, entry_task, j, NULL) < 0)
 		free(j);
 	waitq_wake_all(&st->changed);
@@ -305,7 +323,7 @@ may_suspend static void watch_off(struct start *st)
 static void exec_missed(struct start *st)
 {
 	if (!st->exec_ns && st->pid && (st->late || !starts_see_execs(st->s)))
-		start_executed(st, NULL, st->pid, st->pid_ns);
+		start_executed(st, (struct str){0}, st->pid, st->pid_ns);
 }
 
 may_suspend static void follow(struct start *st)
@@ -359,9 +377,13 @@ may_suspend static int start_main(void *arg)
 	struct start *st = arg;
 	struct starts *s = st->s;
 
+	bool known;
+
 	watch_on(st);
 	st->late = !st->watches;
-	if (!foresee_begin(st))
+	known = foresee_begin(st);
+	fetch_know(s->o.fetcher, false);
+	if (!known)
 		guess(st);
 	follow(st);
 	scope_cancel(&st->scope);
@@ -446,7 +468,9 @@ void starts_begin(struct starts *s, const struct start_of *of)
 	if (!st)
 		return;
 	st->learns = will_learn(s, st);
+	fetch_know(s->o.fetcher, true); /* until it is clear whether it is */
 	if (scope_spawn(&s->scope, start_main, st, NULL) < 0) {
+		fetch_know(s->o.fetcher, false);
 		recorders_end(s, st, -ECANCELED);
 		scope_fini(&st->scope);
 		start_free(st);
@@ -516,6 +540,7 @@ may_suspend static int load_task(void *arg)
 	struct access_options o = {.objects = objects, .fill = fill, .event = on_access, .arg = s};
 	struct err err = ERR_INIT;
 	struct access *a = NULL;
+	uint64_t begun = loop_now_ns(s->o.loop);
 	int r;
 
 	snprintf(objects, sizeof(objects), "%s/objects", s->o.root);
@@ -525,6 +550,9 @@ may_suspend static int load_task(void *arg)
 		log_warn("starts are not watched by BPF error=\"%s\"", err_text(&err, r));
 	s->access = a;
 	s->blind = !sees_anything(s);
+	if (!s->blind)
+		log_info("starts are watched by BPF ms=%llu",
+			 (unsigned long long)((loop_now_ns(s->o.loop) - begun) / NS_PER_MS));
 	for (struct list *l = s->alive.next; l != &s->alive; l = l->next)
 		waitq_wake_all(&container_of(l, struct start, link)->changed);
 	return 0;

@@ -69,13 +69,18 @@ static void on_touch(struct access *a, const struct access_touch *t, struct acce
 
 static void on_exec(struct access *a, const struct access_exec *x, struct access_event *e)
 {
-	char path[ACCESS_PATH_MAX];
+	char path[ACCESS_PATH_MAX], args[ACCESS_ARGS_MAX + 1];
+	size_t n = x->args_n < ACCESS_ARGS_MAX ? x->args_n : ACCESS_ARGS_MAX;
 
 	memcpy(path, x->path, sizeof(path));
 	path[sizeof(path) - 1] = '\0';
+	memcpy(args, x->args, n);
+	if (n && args[n - 1])
+		args[n++] = '\0';
 	e->kind = ACCESS_EXEC;
 	e->cgroup = x->cgroup;
 	e->path = path;
+	e->args = (struct str){args, n};
 	event(a, e);
 }
 

@@ -37,6 +37,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/str.h"
 #include "loop/loop.h"
 #include "loop/work.h"
 #include "trace/access_bpf.h"
@@ -44,7 +45,7 @@
 enum access_kind {
 	ACCESS_OBJECT, /* key, dev, unit, units */
 	ACCESS_FILE,   /* dev, ino, unit, units */
-	ACCESS_EXEC,   /* path, dev, cgroup */
+	ACCESS_EXEC,   /* path, args, dev, cgroup */
 };
 
 struct access_event {
@@ -61,6 +62,9 @@ struct access_event {
 	uint64_t cgroup; /* its number in the v2 hierarchy: the inode of its directory */
 	/* As execve(2) got it: a relative one is relative; cut after ACCESS_PATH_MAX - 1 bytes. */
 	const char *path;
+	/* A NUL behind each, also the last, as in /proc/PID/cmdline when it began (a script: behind its
+	 * interpreter); cut after ACCESS_ARGS_MAX bytes. Empty: not known. */
+	struct str args;
 };
 
 struct access_options {

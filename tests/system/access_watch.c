@@ -3,7 +3,7 @@
  * access_watch OPTION...: the real trace/access.c. Writes each event as a line:
  *   object NS INUM PID KEY UNIT UNITS
  *   file NS INUM PID MAJOR:MINOR INO UNIT UNITS
- *   exec NS INUM PID MAJOR:MINOR CGROUP PATH
+ *   exec NS INUM PID MAJOR:MINOR CGROUP PATH ARGUMENT...
  * and reads commands from standard input, each answered by a line "ok" or "failed" and the command:
  *   watch, unwatch         ignore NS        device PATH on|off, the device of the file system there
  *   stats                  lines of it before the answer
@@ -60,7 +60,10 @@ static void on_event(void *arg, const struct access_event *e)
 	else
 		printf("%u:%u", major(e->dev), minor(e->dev));
 	if (e->kind == ACCESS_EXEC) {
-		printf(" %llu %s\n", (unsigned long long)e->cgroup, e->path);
+		printf(" %llu %s", (unsigned long long)e->cgroup, e->path);
+		for (const char *p = e->args.p; p < e->args.p + e->args.len; p += strlen(p) + 1)
+			printf(" %s", p);
+		putchar('\n');
 		return;
 	}
 	if (e->kind == ACCESS_FILE)

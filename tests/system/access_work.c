@@ -218,7 +218,7 @@ static void do_run(char **a)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		execl(a[0], a[0], (char *)NULL);
+		execl(a[0], a[0], "one", "two", (char *)NULL);
 		_exit(127);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ||

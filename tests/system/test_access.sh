@@ -208,7 +208,7 @@ contained run "$M/true"
 units "$P" 0 0 >"$T/want"
 expect "a program that is an object" "$T/want"
 mapfile -t lines < <(tail -n +$((MARK + 1)) "$T/events" | grep '^exec ')
-[[ ${#lines[@]} == 1 && ${lines[0]} == *" $M/true" ]] || fail "exec: ${lines[*]}"
+[[ ${#lines[@]} == 1 && ${lines[0]} == *" $M/true $M/true one two" ]] || fail "exec: ${lines[*]}"
 [[ $(cut -d ' ' -f 5 <<<"${lines[0]}") == $(mountpoint -d "$M") ]] || fail "exec: another device: ${lines[0]}"
 tail -n +$((MARK + 1)) "$T/events" | grep -E '^(object|exec) ' | awk '{ print $2, $3, $4 }' | sort -u >"$T/who"
 [[ $(wc -l <"$T/who") == 1 ]] || fail "a process is told as several: $(cat "$T/who")"

@@ -11,6 +11,14 @@
 #include "base/limits.h"
 #include "image/fetch_plan.h"
 
+static void plan(struct plan_chunk *c, size_t n, size_t seed, uint64_t ahead)
+{
+	const struct plan_limits limits = {
+		.ahead = ahead, .max = FETCH_REQUEST_MAX, .gap = FETCH_GAP_MAX};
+
+	plan_request(c, n, seed, &limits);
+}
+
 static struct plan_chunk at(uint64_t off, uint64_t len, bool want)
 {
 	return (struct plan_chunk){.off = off, .len = len, .size = len, .want = want};
@@ -31,11 +39,11 @@ static void test_gaps(void **state)
 				 at(201 + 2 * FETCH_GAP_MAX, 100, true)};
 
 	(void)state;
-	plan_request(c, 3, 1, 0, FETCH_REQUEST_MAX);
+	plan(c, 3, 1, 0);
 	assert_int_equal(taken(c, 3), 3);
-	plan_request(c, 3, 2, 0, FETCH_REQUEST_MAX);
+	plan(c, 3, 2, 0);
 	assert_int_equal(taken(c, 3), 4);
-	plan_request(c, 3, 0, 0, FETCH_REQUEST_MAX);
+	plan(c, 3, 0, 0);
 	assert_int_equal(taken(c, 3), 3);
 }
 
@@ -45,11 +53,11 @@ static void test_neighbours_up_to_the_window(void **state)
 				 at(300, 100, true), at(400, 100, false), at(500, 100, false)};
 
 	(void)state;
-	plan_request(c, 6, 1, 0, FETCH_REQUEST_MAX);
+	plan(c, 6, 1, 0);
 	assert_int_equal(taken(c, 6), 2 | 8); /* none comes along, none before */
-	plan_request(c, 6, 1, 100, FETCH_REQUEST_MAX);
+	plan(c, 6, 1, 100);
 	assert_int_equal(taken(c, 6), 2 | 4 | 8 | 16);
-	plan_request(c, 6, 3, 1000, FETCH_REQUEST_MAX);
+	plan(c, 6, 3, 1000);
 	assert_int_equal(taken(c, 6), 2 | 8 | 16 | 32);
 }
 
@@ -61,9 +69,9 @@ static void test_request_max(void **state)
 				 at(FETCH_REQUEST_MAX + 1, 2 * FETCH_REQUEST_MAX, true)};
 
 	(void)state;
-	plan_request(c, 4, 0, MiB(64), FETCH_REQUEST_MAX);
+	plan(c, 4, 0, MiB(64));
 	assert_int_equal(taken(c, 4), 3);
-	plan_request(c, 4, 3, 0, FETCH_REQUEST_MAX);
+	plan(c, 4, 3, 0);
 	assert_int_equal(taken(c, 4), 8); /* alone, however large */
 }
 
@@ -77,11 +85,11 @@ static void test_one_stream(void **state)
 	};
 
 	(void)state;
-	plan_request(c, 4, 0, 1000, FETCH_REQUEST_MAX);
+	plan(c, 4, 0, 1000);
 	assert_int_equal(taken(c, 4), 1 | 4); /* what overlaps is for another pass */
-	plan_request(c, 4, 1, 1000, FETCH_REQUEST_MAX);
+	plan(c, 4, 1, 1000);
 	assert_int_equal(taken(c, 4), 2);
-	plan_request(c, 4, 2, 1000, FETCH_REQUEST_MAX);
+	plan(c, 4, 2, 1000);
 	assert_int_equal(taken(c, 4), 4 | 1);
 }
 
@@ -94,7 +102,7 @@ static void test_many_chunks(void **state)
 	assert_non_null(c);
 	for (size_t i = 0; i < n; i++)
 		c[i] = at(i, 1, true);
-	plan_request(c, n, n / 2, 0, FETCH_REQUEST_MAX);
+	plan(c, n, n / 2, 0);
 	for (size_t i = 0; i < n; i++)
 		count += c[i].take;
 	assert_int_equal(count, FETCH_PARTS_MAX);
@@ -120,7 +128,7 @@ static void test_random(void **state)
 		plan_sort(c, n);
 		seed = (size_t)random() % n;
 		c[seed].want = true;
-		plan_request(c, n, seed, (uint64_t)random() % MiB(4), FETCH_REQUEST_MAX);
+		plan(c, n, seed, (uint64_t)random() % MiB(4));
 		assert_true(c[seed].take);
 		for (size_t i = 0; i < n; i++) {
 			if (!c[i].take)

@@ -129,6 +129,11 @@ static int teardown(void **state)
 	return rmdir(tree);
 }
 
+static struct str program(const char *path)
+{
+	return (struct str){path, strlen(path) + 1};
+}
+
 /* The entry of a process with these arguments. */
 static void entry_of(const char *cwd, const char *const *argv, char ret[ENTRY_SIZE])
 {
@@ -147,7 +152,7 @@ static void entry_of(const char *cwd, const char *const *argv, char ret[ENTRY_SI
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 0); /* closed by execv() */
 	close(ready[0]);
-	assert_int_equal(space_entry(root_fd, pid, "/usr/bin/python3", ret), 0);
+	assert_int_equal(space_entry(root_fd, pid, program("/usr/bin/python3"), ret), 0);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 }
@@ -187,15 +192,31 @@ static void test_entry_gone(void **state)
 	char ret[ENTRY_SIZE];
 
 	(void)state;
-	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "/usr/bin/python3", ret), 0);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, program("/usr/bin/python3"), ret), 0);
 	assert_string_equal(ret, "/usr/bin/python3");
-	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "relative", ret), 0);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, program("relative"), ret), 0);
 	assert_string_equal(ret, "");
-	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "/a/../b", ret), 0);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, program("/a/../b"), ret), 0);
 	assert_string_equal(ret, "");
-	assert_int_equal(space_entry(root_fd, 0x7ffffff0, "", ret), -EAGAIN);
+	assert_int_equal(space_entry(root_fd, 0x7ffffff0, (struct str){0}, ret), -EAGAIN);
 	/* This one runs, and is no program of the image: as a runtime before it executes one. */
-	assert_int_equal(space_entry(root_fd, getpid(), "", ret), -EAGAIN);
+	assert_int_equal(space_entry(root_fd, getpid(), (struct str){0}, ret), -EAGAIN);
+}
+
+/* The arguments at the time of the execution count, not what the process has executed since. */
+static void test_entry_args(void **state)
+{
+	static const char at_exec[] = "/bin/sh\0sh\0-c\0exec python3 /app/main.py",
+			  script[] = "/usr/bin/python3\0python3\0/app/main.py";
+	char ret[ENTRY_SIZE];
+
+	(void)state;
+	assert_int_equal(
+		space_entry(root_fd, getpid(), (struct str){at_exec, sizeof(at_exec)}, ret), 0);
+	assert_string_equal(ret, "/bin/sh");
+	assert_int_equal(space_entry(root_fd, getpid(), (struct str){script, sizeof(script)}, ret),
+			 0);
+	assert_string_equal(ret, "/app/main.py");
 }
 
 int main(int argc, char **argv)
@@ -204,7 +225,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_ours),       cmocka_unit_test(test_not_yet),
 		cmocka_unit_test(test_others),     cmocka_unit_test(test_last),
 		cmocka_unit_test(test_escaped),    cmocka_unit_test(test_entry),
-		cmocka_unit_test(test_entry_gone),
+		cmocka_unit_test(test_entry_gone), cmocka_unit_test(test_entry_args),
 	};
 
 	(void)argv;

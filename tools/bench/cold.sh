@@ -130,6 +130,10 @@ is_learnt() {
 	grep -q ' learnt ' "$firstlightd_log"
 }
 
+is_loaded() {
+	grep -q 'watched by BPF' "$firstlightd_log"
+}
+
 no_contents() {
 	[[ -z $(find "$FIRSTLIGHT_ROOT/objects" "$FIRSTLIGHT_ROOT/partial" -type f -print -quit) ]]
 }
@@ -138,6 +142,7 @@ no_contents() {
 learn_first() {
 	local ref
 	ref=$ADDRESS/$(ref_of "$image" v1 "$(format_of "$mode")")
+	wait_until 20 is_loaded || fail "the programs of BPF are not loaded"
 	link_fast
 	lazypull firstlight "$ref" -run -stop -ready label >"$T/run.out" || fail "learning: $(tail -n 1 "$T/lazypull.log") $(tail -n 1 "$T/run.out")"
 	wait_until 60 is_learnt || fail "the start was not learnt from"
