@@ -287,7 +287,8 @@
 #define FETCH_FILLS_MAX         4        /* layers at once in the background */
 #define FOLLOW_LOOK             64       /* chunks that are looked at for one that is missing */
 #define FOLLOW_TRANSFERS        2        /* at once, for one content */
-#define FOLLOW_ALL_MAX          8        /* for all */
+#define FOLLOW_ALL_MAX          8        /* for all, */
+#define FOLLOW_BESIDE_MAX       2        /* and while no more than these bring what is foreseen */
 #define FOLLOW_PARTS_MAX        64       /* chunks in one request, */
 #define FOLLOW_REQUEST_MAX      MiB(1)   /* in so much of the blob, unless it is one chunk */
 #define FOLLOW_UNUSED_MAX       MiB(16)  /* of one content, before compression, that nobody reads */

@@ -32,9 +32,15 @@ static bool is_worth(const struct follow *fo)
 	return fo->reads > 1 && fo->unused_bytes < most;
 }
 
+/* What is known to be read goes first. */
+static bool link_is_taken(const struct fetcher *f)
+{
+	return f->holds && (!list_empty(&f->foreseen) || f->predictions > FOLLOW_BESIDE_MAX);
+}
+
 static bool may_ask(const struct fetcher *f, const struct follow *fo)
 {
-	return is_worth(fo) && !f->holds && fo->transfers < FOLLOW_TRANSFERS &&
+	return is_worth(fo) && !link_is_taken(f) && fo->transfers < FOLLOW_TRANSFERS &&
 	       f->follows < FOLLOW_ALL_MAX && !f->scope.cancelled;
 }
 

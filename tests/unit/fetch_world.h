@@ -57,6 +57,8 @@ struct fake_layer {
 	uint32_t objects_n, chunks_n;
 };
 
+#define STALL_MS 30000
+
 struct world {
 	uint64_t seed, rng;
 	struct loop *loop;
@@ -65,6 +67,7 @@ struct world {
 	unsigned layers_n, contents_n, hosts_n, liar;
 	uint64_t latency_us, bytes_per_ms;
 	uint64_t down_from_ms, down_to_ms;
+	uint64_t stall_at; /* bytes of the next request: there it stands still, once; 0: it does not */
 	unsigned running[FETCH_CLASSES];
 	uint64_t requests[FETCH_CLASSES], bytes[FETCH_CLASSES];
 	size_t buffered_max;
@@ -433,10 +436,17 @@ static int serve(const struct blob_request *q, struct fake_layer *l, uint32_t ho
 	uint64_t pos = q->off, end = q->off + q->len;
 	uint64_t fails_at =
 		w->faults == FAULTS_ERRORS && chance(300) ? q->off + below(q->len) : UINT64_MAX;
+	uint64_t stall_at = w->stall_at ? q->off + w->stall_at : UINT64_MAX;
 	int r = task_sleep_ms((unsigned)(w->latency_us / 1000));
 
+	w->stall_at = 0;
 	while (r == 0 && pos < end) {
 		size_t n = 1 + below(KiB(64));
+
+		if (pos + n > stall_at) {
+			r = task_sleep_ms(STALL_MS);
+			stall_at = UINT64_MAX;
+		}
 
 		while (q->class == FETCH_BACKGROUND && w->running[FETCH_DEMAND] && r == 0)
 			r = waitq_wait(&w->wire);

@@ -425,6 +425,133 @@ static void test_dead_registry(void **state)
 	run_seed(33, dead_main);
 }
 
+/* --- answers that stand still
+ * -------------------------------------------------------------------- */
+
+#define CALM_SEED 30 /* no faults */
+
+static int stall_main(void *arg)
+{
+	struct fake_content *c = longest_content();
+	const uint64_t *at = arg;
+	uint64_t ms;
+
+	assert_int_equal(w->faults, FAULTS_NONE);
+	w->stall_at = *at;
+	assert_int_equal(timed_read(c, 0, 1, &ms), 0);
+	assert_in_range(ms, FETCH_STALL_MS, FETCH_STALL_FIRST_MS + 1000);
+	assert_int_equal(w->requests[FETCH_DEMAND], 2);
+	/* What has come by both is here once; the first one ends by itself. */
+	assert_int_equal(task_sleep_ms(2 * STALL_MS), 0);
+	check_once();
+	assert_int_equal(w->f->demands, 0);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void run_stall(uint64_t at)
+{
+	struct loop *loop;
+
+	assert_int_equal(loop_new(&loop, NULL), 0);
+	loop_use_virtual_time(loop, 1);
+	world_new(CALM_SEED, loop);
+	assert_int_equal(loop_run(loop, stall_main, &at), 0);
+	world_free();
+	loop_free(loop);
+}
+
+static void test_stall(void **state)
+{
+	(void)state;
+	run_stall(1);       /* before the first byte */
+	run_stall(KiB(65)); /* in the middle */
+}
+
+/* --- what is foreseen
+ * ---------------------------------------------------------------------------- */
+
+struct foreseen {
+	struct fake_content *c;
+	uint32_t chunk;
+	int result;
+	uint64_t done_ms;
+};
+
+static int foresee(void *arg)
+{
+	struct foreseen *fs = arg;
+	struct object *obj;
+
+	assert_int_equal(objects_get(NULL, fs->c->obj.number, &obj, NULL), 0);
+	fetch_gather(w->f, false);
+	fs->result = fetch_foreseen(w->f, obj, fs->c->at[fs->chunk], 1, NULL);
+	fs->done_ms = now_ms();
+	object_unref(NULL, obj);
+	return 0;
+}
+
+/* All chunks of a content, each for itself and in any order: few requests, of their own class; and a
+ * read of the last goes first. */
+static int foreseen_main(void *arg)
+{
+	struct fake_content *c = longest_content();
+	struct foreseen all[64] = {0};
+	uint32_t n = c->chunks_n < array_size(all) ? c->chunks_n : array_size(all), after = 0;
+	struct scope s;
+	uint64_t ms;
+
+	(void)arg;
+	assert_true(n >= 20);
+	w->bytes_per_ms = 500; /* slow: what goes first is seen */
+	scope_init(&s, w->loop);
+	for (uint32_t i = 0; i < n; i++) {
+		all[i] = (struct foreseen){.c = c, .chunk = i};
+		fetch_gather(w->f, true);
+		assert_int_equal(scope_spawn(&s, foresee, &all[i], NULL), 0);
+	}
+	assert_int_equal(task_sleep_ms(1), 0);
+	assert_int_equal(timed_read(c, c->at[n - 1], 1, &ms), 0);
+	for (uint32_t i = 0; i < n; i++)
+		after += !all[i].done_ms;
+	scope_wait(&s);
+	scope_fini(&s);
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(all[i].result, 0);
+	assert_in_range(w->requests[FETCH_PREDICTED], 1, n / 2);
+	assert_int_equal(w->f->predictions, 0);
+	assert_int_equal(w->f->awaited, 0);
+	assert_true(after > 0);
+	check_once();
+	fetcher_free(w->f);
+	return 0;
+}
+
+/* Who gathers for ever holds nobody up for long. */
+static int gather_main(void *arg)
+{
+	struct fake_content *c = longest_content();
+	struct foreseen fs = {.c = c};
+	uint64_t began = now_ms();
+
+	(void)arg;
+	fetch_gather(w->f, true); /* never given back */
+	fetch_gather(w->f, true);
+	foresee(&fs);
+	assert_int_equal(fs.result, 0);
+	assert_in_range(now_ms() - began, FETCH_GATHER_MS, FETCH_GATHER_MS + 10000);
+	fetch_gather(w->f, false);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void test_foreseen(void **state)
+{
+	(void)state;
+	run_seed(CALM_SEED, foreseen_main);
+	run_seed(CALM_SEED, gather_main);
+}
+
 /* --- the bound of compressed bytes
  * ---------------------------------------------------------------- */
 
@@ -533,6 +660,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_room),          cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_dead_registry), cmocka_unit_test(test_follow),
+		cmocka_unit_test(test_stall),         cmocka_unit_test(test_foreseen),
 		cmocka_unit_test(test_seeds),
 	};
 
