@@ -62,6 +62,13 @@ struct {
 	__type(value, __u8);
 } ignored SEC(".maps");
 
+/* How many executions of a mount namespace were told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u64);
+	__type(value, __u32);
+} execs SEC(".maps");
+
 struct touched_key {
 	__u64 mnt_ns;
 	__u64 id[2]; /* the first 16 digits of a key; or an inode number, a device */
@@ -463,6 +470,21 @@ static __always_inline __u32 read_args(char *to)
 	return bpf_probe_read_user(to, n, (const void *)from) < 0 ? 0 : n;
 }
 
+/* What a container is, its first programs say; a shell script that runs for ever has many. */
+static __always_inline bool is_first_exec(__u64 mnt_ns)
+{
+	__u32 *n = bpf_map_lookup_elem(&execs, &mnt_ns), one = 1;
+
+	if (!n) {
+		bpf_map_update_elem(&execs, &mnt_ns, &one, BPF_ANY);
+		return true;
+	}
+	if (*n >= ACCESS_EXECS_MAX)
+		return false;
+	++*n; /* two at once count as one */
+	return true;
+}
+
 SEC("raw_tp/sched_process_exec")
 int exec(args *ctx)
 {
@@ -476,7 +498,7 @@ int exec(args *ctx)
 		return 0;
 	ns = current_mnt_ns();
 	mnt_ns = mnt_ns_id(ns);
-	if (!mnt_ns || ns_ignored(ns, mnt_ns))
+	if (!mnt_ns || ns_ignored(ns, mnt_ns) || !is_first_exec(mnt_ns))
 		return 0;
 	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
 	if (!r) {

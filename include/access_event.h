@@ -13,6 +13,7 @@
 #define ACCESS_WORD_UNITS 64  /* units of one record, those of one bitmap */
 #define ACCESS_PATH_MAX   256 /* bytes of a path of an exec, with its NUL */
 #define ACCESS_ARGS_MAX   512 /* bytes of its arguments */
+#define ACCESS_EXECS_MAX  16  /* executions that are told of one mount namespace: its first */
 
 enum access_record_kind {
 	ACCESS_RECORD_OBJECT = 1,

@@ -334,7 +334,7 @@
 #define PROFILE_USES_MAX     4096     /* of one profile */
 #define PROFILE_UNITS_MAX    32768    /* of all its uses */
 #define PROFILE_BYTES_MAX    KiB(512) /* of its record */
-#define PROFILE_JSON_MAX     MiB(4)   /* one document that is read */
+#define PROFILE_JSON_MAX     (GRPC_MESSAGE_IN_MAX - KiB(1)) /* one document that is read */
 #define PROFILE_SPAN_MAX_US  4000000000u
 #define PROFILE_JOIN_US      10000 /* neighbours used within so long are one use */
 #define PROFILE_MERGE_STARTS 4     /* a start counts as one in so many, at least */

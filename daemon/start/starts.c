@@ -20,6 +20,8 @@
 
 #include "base/banned.h"
 
+_Static_assert(PROFILE_UNIT == ACCESS_UNIT, "what is told is what is learnt");
+
 struct device {
 	struct list link;
 	dev_t dev;

@@ -10,7 +10,7 @@
  * known of an image beforehand. An object with several keys is told by the name that the kernel
  * finds first. Reads through overlayfs and FUSE passthrough are those of the file below.
  * - small files of the devices that access_device() names, by device and inode number.
- * - executions of files on an overlay.
+ * - executions of files on an overlay, the first ACCESS_EXECS_MAX of each namespace.
  * A touch is what was asked for: a read's range, up to the end of the file; of a memory map the
  * page that was missing, or the up to 64 KiB around it that were in the cache, which may lie in two
  * units. Not a touch: what the kernel reads ahead, posix_fadvise(2), O_DIRECT, and a second look at

@@ -165,6 +165,7 @@ static int object_open(const struct access_bpf *b, struct bpf_object **ret)
 	size_set(o, "ring", b->options.ring_bytes);
 	size_set(o, "devices", ACCESS_DEVICES_MAX);
 	size_set(o, "ignored", ACCESS_IGNORED_MAX);
+	size_set(o, "execs", ACCESS_IGNORED_MAX);
 	size_set(o, "touched", ACCESS_TOUCHED_MAX);
 	m = bpf_object__find_map_by_name(o, ".rodata.settings");
 	require(m && bpf_map__set_initial_value(m, &settings, sizeof(settings)) == 0);

@@ -213,6 +213,17 @@ mapfile -t lines < <(tail -n +$((MARK + 1)) "$T/events" | grep '^exec ')
 tail -n +$((MARK + 1)) "$T/events" | grep -E '^(object|exec) ' | awk '{ print $2, $3, $4 }' | sort -u >"$T/who"
 [[ $(wc -l <"$T/who") == 1 ]] || fail "a process is told as several: $(cat "$T/who")"
 
+say "not every exec of a loop"
+mark
+steps=()
+for _ in {1..20}; do
+	steps+=(run "$M/true")
+done
+contained "${steps[@]}"
+sleep 0.3
+n=$(tail -n +$((MARK + 1)) "$T/events" | grep -c '^exec ')
+((n == 16)) || fail "$n of 20 were told"
+
 say "who it was"
 mark
 unshare -m "$WORK" read "$M/a" 0 10 &

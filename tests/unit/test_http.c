@@ -266,11 +266,12 @@ static int main_pause(struct fixture *f)
 
 static int main_cancel(struct fixture *f)
 {
-	struct get g[20] = {0};
+	enum { ALL = HTTP_HOST_CONNECTIONS_MAX + 4 };
+	struct get g[ALL] = {0};
 	struct scope s;
 
 	scope_init(&s, loop_self());
-	for (int i = 0; i < 20; i++) { /* some wait for a connection */
+	for (int i = 0; i < ALL; i++) { /* some wait for a connection */
 		g[i].f = f;
 		check(scope_spawn(&s, run_silent, &g[i], NULL) == 0);
 	}
@@ -280,7 +281,7 @@ static int main_cancel(struct fixture *f)
 	check(f->server.connections == HTTP_HOST_CONNECTIONS_MAX);
 	scope_cancel(&s);
 	scope_wait(&s);
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < ALL; i++)
 		check(g[i].result == -ECANCELED);
 	scope_fini(&s);
 	return 0;

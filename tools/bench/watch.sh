@@ -7,7 +7,7 @@
 #
 #   randread-4k   random reads in one object of 256 MiB, through the overlay that containers have
 #   other-4k      the same in a file beside the objects, outside of all containers: it does not count
-#   exec          small static programs that are objects, again and again: each is told
+#   exec          small static programs that are objects, again and again: the first ones are told
 #   first-read    open, read and close small objects, in a new mount namespace: each is told
 #
 # Options: --quick       5 rounds instead of 25
