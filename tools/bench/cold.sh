@@ -11,6 +11,8 @@
 #   update   the image after it (v2), in the same daemons: all that wants to come of v1 has come (for that the
 #            link has neither delay nor limit), its container has ended, connections are closed and
 #            the page cache is dropped again
+#   again    the updated image once more, in firstlight and overlayfs: all of it is on the disk, and nothing in
+#            the page cache. In mode firstlight its profiles are removed before: nothing is foreseen
 #
 # Modes are the lines of the table below: a snapshotter and a format of tests/e2e/lazy.sh.
 #   overlayfs   the image as it was built, unpacked by containerd; the client fetches three layers at a
@@ -166,6 +168,24 @@ start_both() {
 	link_slow
 	cold_caches
 	start_image update v2
+	[[ $mode != firstlight* && $mode != overlayfs ]] || start_again
+}
+
+is_over() {
+	(($(grep -c 'start over ' "$firstlightd_log") >= $1))
+}
+
+start_again() {
+	link_fast
+	link_quiet $QUIET_SECONDS
+	if [[ $mode == firstlight* ]]; then # the one before is learnt from
+		wait_until 60 is_over $([[ $mode == *-learnt ]] && echo 3 || echo 2) || fail "the start is not over"
+	fi
+	[[ $mode != firstlight ]] || "$BUILD/firstlight" profile rm --address "$FIRSTLIGHT_SOCKET" \
+		"$ADDRESS/bench/$image" >/dev/null || fail "the profiles stay"
+	link_slow
+	cold_caches
+	start_image again v2
 }
 
 # wanted VERSION FORMAT: the image's layers that are wanted: URL and how many bytes.

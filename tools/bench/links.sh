@@ -125,9 +125,11 @@ no_connections() {
 	[[ -z $("${client_net[@]}" ss -H -t state established dst "${ADDRESS%:*}") ]]
 }
 
-# link_quiet SECONDS: waits until less than 20 kB have come in a second, at most so long.
+# link_quiet SECONDS: waits until less than 20 kB have come in a second, at most so long. firstlight's background
+# begins when nothing has been read for two seconds.
 link_quiet() {
 	local end=$((SECONDS + $1)) before now
+	[[ -z $firstlightd_pid ]] || sleep 2.5
 	before=$(link_bytes)
 	while ((SECONDS < end)); do
 		sleep 1
