@@ -176,10 +176,13 @@ is_over() {
 }
 
 start_again() {
+	local starts
 	link_fast
 	link_quiet $QUIET_SECONDS
 	if [[ $mode == firstlight* ]]; then # the one before is learnt from
-		wait_until 60 is_over $([[ $mode == *-learnt ]] && echo 3 || echo 2) || fail "the start is not over"
+		starts=2
+		[[ $mode != *-learnt ]] || starts=3
+		wait_until 60 is_over $starts || fail "the start is not over"
 	fi
 	[[ $mode != firstlight ]] || "$BUILD/firstlight" profile rm --address "$FIRSTLIGHT_SOCKET" \
 		"$ADDRESS/bench/$image" >/dev/null || fail "the profiles stay"
