@@ -35,7 +35,7 @@
 #define NAME_LEN      64
 #define ALIASES_MAX   4   /* names of an inode that are looked at */
 #define WORDS_MAX     16  /* bitmaps of one access: 128 MiB; the next call tells what is behind */
-#define SEEN_SLOTS    256 /* of each processor */
+#define SEEN_SLOTS    512 /* of each processor */
 #define PID_LEVELS    8   /* nested PID namespaces that are looked at */
 
 const volatile struct access_settings settings SEC(".rodata.settings");

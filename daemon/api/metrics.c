@@ -254,8 +254,8 @@ static void tell_fetch(const struct metrics *m, struct metrics_text *t)
 		return;
 	fetch_stats(m->o.services->fetcher, &st);
 	tell_amounts(&st, t);
-	metric_one(t, "firstlight_fetch_waiting", METRIC_GAUGE,
-		   "Reads that wait for contents now.", st.waiting);
+	metric_one(t, "firstlight_fetch_waiting", METRIC_GAUGE, "Reads that wait for contents now.",
+		   st.waiting);
 	metric_one(t, "firstlight_fetch_failures_total", METRIC_COUNTER,
 		   "Waits of them that ended without the contents.", st.failed_reads);
 	metric_one(t, "firstlight_fetch_bad_chunks_total", METRIC_COUNTER,

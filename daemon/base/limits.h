@@ -59,8 +59,9 @@
 #define SPACE_TRIES           8     /* to find that out */
 #define SPACE_RETRY_MS        5     /* after the first; doubled */
 #define SPACE_MOUNTINFO_MAX   MiB(4)
+#define FORESEE_STARTS_MAX    64   /* with a predictor each */
 #define FORESEE_WISHES_MAX    1024 /* ranges of one start that are fetched at once */
-#define RECORDERS_MAX         16  /* who wait for a recording */
+#define RECORDERS_MAX         16   /* who wait for a recording */
 #define RECORD_TIMEOUT_S      300
 
 /* containerd, as its client */
@@ -257,12 +258,13 @@
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
 #define FETCH_GATHER_MS         20       /* what is foreseen waits for its neighbours */
 #define FETCH_AHEAD_REQUEST_MAX KiB(512) /* one request of what is foreseen */
-#define FETCH_KNOWN_ALONG       KiB(64)  /* comes along with a read while it is known what will be read */
+#define FETCH_KNOWN_ALONG       KiB(64) /* comes along with a read while it is known what will be read \
+					 */
 #define FETCH_AHEAD_MAX         MiB(2)   /* of that on the way, */
 #define FETCH_AHEAD_EACH        KiB(256) /* of each request so much: small ones may be more */
 #define FETCH_AHEAD_WAITING_MAX 16384    /* ranges of that; more are not fetched */
 #define FETCH_STALL_MS          150      /* without a byte in the middle, or three trips, */
-#define FETCH_STALL_FIRST_MS    400      /* or before the first one: once more by another connection */
+#define FETCH_STALL_FIRST_MS    400 /* or before the first one: once more by another connection */
 #define FETCH_STALL_LOOK_MS     50
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
@@ -329,11 +331,11 @@
 #define PREFETCH_FOLLOW_MS  30000    /* and then reads are followed for so long */
 
 /* profiles of starts */
-#define PROFILE_UNIT         KiB(128) /* accesses are told apart so far */
-#define PROFILE_PATH_MAX     4096     /* bytes */
-#define PROFILE_USES_MAX     4096     /* of one profile */
-#define PROFILE_UNITS_MAX    32768    /* of all its uses */
-#define PROFILE_BYTES_MAX    KiB(512) /* of its record */
+#define PROFILE_UNIT         KiB(128)                       /* accesses are told apart so far */
+#define PROFILE_PATH_MAX     4096                           /* bytes */
+#define PROFILE_USES_MAX     4096                           /* of one profile */
+#define PROFILE_UNITS_MAX    32768                          /* of all its uses */
+#define PROFILE_BYTES_MAX    KiB(512)                       /* of its record */
 #define PROFILE_JSON_MAX     (GRPC_MESSAGE_IN_MAX - KiB(1)) /* one document that is read */
 #define PROFILE_SPAN_MAX_US  4000000000u
 #define PROFILE_JOIN_US      10000 /* neighbours used within so long are one use */

@@ -503,9 +503,8 @@ may_suspend static int need(struct fetcher *f, struct object *obj, uint64_t off,
 			  .chunk = INDEX_NONE,
 			  .exact = exact,
 			  .err = err ? err : &own};
-	int r;
-
 	unsigned *waiting = exact ? &f->waiting_ahead : &f->stats.waiting;
+	int r;
 
 	nd.end = off < obj->size && len < obj->size - off ? off + len : obj->size;
 	nd.due_ns = nd.began_ns + FETCH_READ_TIMEOUT_MS * NS_PER_MS;
@@ -559,9 +558,10 @@ static void gathered(struct timer *t)
 	loop_defer(f->loop, &f->dispatch);
 }
 
-void fetch_know(struct fetcher *f, bool known)
+void fetch_know(struct fetcher *f, const uint32_t *layers, size_t n, bool known)
 {
-	f->knows += known ? 1 : -1u;
+	for (size_t i = 0; i < n; i++)
+		f->knows[layers[i] % FETCH_SLOTS] += known ? 1 : -1u;
 }
 
 void fetch_watch(struct fetcher *f, void (*fn)(void *arg, struct object *obj), void *arg)

@@ -28,8 +28,8 @@ may_suspend void fetcher_free(struct fetcher *f);
  */
 may_suspend int fetch_need(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
 			   struct err *err);
-/* The same for bytes that will be read: nothing else comes along with them, reads go first, and that
- * they do not come is no failure yet. */
+/* The same for bytes that will be read: nothing else comes along with them, reads go first, and
+ * that they do not come is no failure yet. */
 may_suspend int fetch_foreseen(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len,
 			       struct err *err);
 /* Reads them, inside of obj. -EAGAIN: they are not here, or not any more; what the disk fails
@@ -51,15 +51,16 @@ int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32
 /* Stops it; transfers of it are cancelled. */
 may_suspend void fetch_fill_stop(struct fetcher *f, uint32_t layer);
 
-/* Between the two, fetch_foreseen() is about to be called more often: for a moment all of it is waited
- * for, so that neighbours come in one request. */
+/* Between the two, fetch_foreseen() is about to be called more often: for a moment all of it is
+ * waited for, so that neighbours come in one request. */
 void fetch_gather(struct fetcher *f, bool on);
 
 /* While somebody holds it, the background starts nothing. Each hold is given up again. */
 void fetch_hold(struct fetcher *f, bool held);
 
-/* While somebody knows, by fetch_foreseen(), what will be read, other reads bring little else. */
-void fetch_know(struct fetcher *f, bool known);
+/* While somebody knows, by fetch_foreseen(), what will be read of these layers, other reads of them
+ * bring little else. */
+void fetch_know(struct fetcher *f, const uint32_t *layers, size_t n, bool known);
 
 /* fn is called after each read from the start of a content that had to wait for it; it must not
  * suspend. NULL = nobody. */

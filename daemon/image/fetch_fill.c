@@ -198,8 +198,7 @@ may_suspend static int fill_spans(struct fill *fl, struct batch *b, struct plan_
 	while (n && r == 0 && !fl->stop) {
 		bool waited = true;
 
-		const struct plan_limits limits = {.max = request_max(fl->f),
-						   .gap = FETCH_GAP_MAX};
+		const struct plan_limits limits = {.max = request_max(fl->f), .gap = FETCH_GAP_MAX};
 		plan_request(plan, n, 0, &limits);
 		while (r == 0 && waited) {
 			r = fill_gate(fl, &waited);

@@ -59,11 +59,11 @@ struct fetcher {
 	struct layers *layers;
 	struct objects *objects;
 	struct work *threads;
-	struct scope scope; /* transfers of demand, fills */
-	struct map flights; /* flight.node */
+	struct scope scope;   /* transfers of demand, fills */
+	struct map flights;   /* flight.node */
 	struct list wanted;   /* flight.link, of demand */
 	struct list foreseen; /* flight.link, of prediction */
-	struct list paused; /* flight.link */
+	struct list paused;   /* flight.link */
 	struct timer unpause;
 	struct defer dispatch;
 	struct list running; /* transfer.link */
@@ -72,8 +72,8 @@ struct fetcher {
 	struct timer gathered;
 	unsigned gathers;
 	unsigned waiting_ahead; /* fetch_foreseen()s */
-	uint64_t gather_ns; /* so long they are waited for */
-	unsigned demands;   /* their transfers */
+	uint64_t gather_ns;     /* so long they are waited for */
+	unsigned demands;       /* their transfers */
 	unsigned predictions;
 	uint64_t awaited; /* bytes that they have asked for and that have not come */
 	unsigned backgrounds;
@@ -81,10 +81,11 @@ struct fetcher {
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
 	unsigned fills_running, fills_first; /* of them in their prioritised part */
-	unsigned holds, knows;
-	uint64_t demand_ns; /* when a read last had to wait */
-	uint64_t busy_ns;   /* since when that has happened again and again */
-	uint32_t hot;       /* layer that was read last on demand: its fill goes first */
+	unsigned holds;
+	unsigned knows[FETCH_SLOTS]; /* by layer */
+	uint64_t demand_ns;          /* when a read last had to wait */
+	uint64_t busy_ns;            /* since when that has happened again and again */
+	uint32_t hot;                /* layer that was read last on demand: its fill goes first */
 	struct waitq fills_changed;
 	size_t buffered;     /* compressed bytes that transfers may hold */
 	struct list room[2]; /* room_waiter.link: demand, background */

@@ -28,8 +28,8 @@ struct plan_limits {
 	uint64_t max;   /* all together, unless the seed alone is more */
 	uint64_t gap;   /* between chunks, at most FETCH_GAP_MAX */
 };
-/* Marks what goes into one request with c[seed] (ordered by place, seed is wanted): wanted chunks, and
- * others. Chunks that overlap in one stream's output are never taken together. */
+/* Marks what goes into one request with c[seed] (ordered by place, seed is wanted): wanted chunks,
+ * and others. Chunks that overlap in one stream's output are never taken together. */
 void plan_request(struct plan_chunk *c, size_t n, size_t seed, const struct plan_limits *limits);
 
 /*
@@ -46,8 +46,8 @@ struct link_seen {
 };
 void link_saw(struct link_seen *l, uint64_t trip_ns, uint64_t bytes, uint64_t ns);
 uint64_t link_trip(const struct link_seen *l);
-/* A gap between two chunks that costs as much as a second request, which is none of a round trip while
- * others are under way. */
+/* A gap between two chunks that costs as much as a second request, which is none of a round trip
+ * while others are under way. */
 uint64_t link_gap(const struct link_seen *l);
 
 struct readahead {

@@ -197,8 +197,8 @@ bool transfer_overtake(struct flight *fl)
 
 /* --- what stands still ------------------------------------------------------------------------
  * A lost packet at the end of an answer, or of a connection's beginning, costs a retransmission
- * time-out, many round trips: the same bytes come sooner by another connection. Once; and where a part
- * is here already only if the link has nothing else to bring.
+ * time-out, many round trips: the same bytes come sooner by another connection. Once; and where a
+ * part is here already only if the link has nothing else to bring.
  */
 
 static bool stands_still(const struct transfer *t, uint64_t now)
@@ -221,8 +221,7 @@ static void ask_again(struct transfer *t)
 	for (uint32_t i = 0; i < t->flights_n; i++) {
 		struct flight *fl = t->flights[i];
 
-		if (!fl || !fl->waiters || fl->again ||
-		    t->pieces[fl->piece].state != PIECE_COMING)
+		if (!fl || !fl->waiters || fl->again || t->pieces[fl->piece].state != PIECE_COMING)
 			continue;
 		take_out(fl);
 		fl->again = true;
@@ -230,8 +229,9 @@ static void ask_again(struct transfer *t)
 		n++;
 	}
 	if (n)
-		log_debug("asked for again layer=%u off=%llu len=%llu here=%llu chunks=%u", t->layer,
-			  (unsigned long long)t->off, (unsigned long long)(t->end - t->off),
+		log_debug("asked for again layer=%u off=%llu len=%llu here=%llu chunks=%u",
+			  t->layer, (unsigned long long)t->off,
+			  (unsigned long long)(t->end - t->off),
 			  (unsigned long long)(t->pos - t->off), n);
 }
 
@@ -438,7 +438,7 @@ may_suspend static void take_along(struct transfer *t)
 	struct batch b;
 	uint32_t n;
 
-	if (f->knows && window > FETCH_KNOWN_ALONG)
+	if (f->knows[t->layer % FETCH_SLOTS] && window > FETCH_KNOWN_ALONG)
 		window = FETCH_KNOWN_ALONG;
 	if (last < first || last - first >= FETCH_PARTS_MAX - FETCH_NEIGHBOURS_MAX)
 		return;

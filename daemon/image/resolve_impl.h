@@ -36,8 +36,12 @@ struct image {
 	struct buf given; /* the manifest, if it need not be fetched */
 	bool was_given;   /* by who has looked for the config on this host */
 	enum { MANIFEST_UNASKED, MANIFEST_COMING, MANIFEST_HERE, MANIFEST_FAILED } state;
-	enum { SIZES_UNASKED, SIZES_COMING, SIZES_KNOWN } sizes; /* of the blobs, for who has no hint */
-	int result;                                              /* of the manifest */
+	enum {
+		SIZES_UNASKED,
+		SIZES_COMING,
+		SIZES_KNOWN
+	} sizes;    /* of the blobs, for who has no hint */
+	int result; /* of the manifest */
 	struct err err;
 	struct digest config_digest;
 	uint64_t config_size;

@@ -16,8 +16,8 @@ const struct digest *trust_of(const struct lookup *l)
 
 /* --- bytes of the blob ------------------------------------------------------------------------ */
 
-/* One request. A new connection brings little in its first round trips, so what is long comes by several
- * at once; they are warm when contents are fetched. */
+/* One request. A new connection brings little in its first round trips, so what is long comes by
+ * several at once; they are warm when contents are fetched. */
 struct part {
 	struct lookup *l;
 	uint64_t off, len;

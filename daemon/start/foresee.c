@@ -184,7 +184,7 @@ static void hold(struct foresight *f, bool on)
 {
 	if (f->holds != on) {
 		fetch_hold(f->st->s->o.fetcher, on);
-		fetch_know(f->st->s->o.fetcher, on);
+		fetch_know(f->st->s->o.fetcher, f->st->layers, f->st->layers_n, on);
 	}
 	f->holds = on;
 }
@@ -389,7 +389,23 @@ may_suspend static int prepare(struct foresight *f, const struct profile *profil
 	return scope_spawn(&f->st->scope, local_task, f, NULL);
 }
 
-may_suspend bool foresee_begin(struct start *st)
+/* Of an image that is all here only pages are read ahead: once for all who start at once. */
+static bool is_worth(const struct start *st)
+{
+	const struct starts *s = st->s;
+
+	if (s->foreseeing >= FORESEE_STARTS_MAX)
+		return false;
+	for (struct list *l = s->alive.next; st->complete && l != &s->alive; l = l->next) {
+		const struct start *o = container_of(l, struct start, link);
+
+		if (o != st && o->foresight && digest_eq(&o->manifest, &st->manifest))
+			return false;
+	}
+	return true;
+}
+
+may_suspend static int begin(struct start *st)
 {
 	struct profile profiles[PREDICT_PROFILES_MAX];
 	auto_arena struct arena a;
@@ -400,15 +416,15 @@ may_suspend bool foresee_begin(struct start *st)
 	n = profiles_of(st->s->o.profiles, st->repository, &a, profiles, PREDICT_PROFILES_MAX,
 			NULL);
 	if (n <= 0)
-		return false;
+		return n < 0 ? n : -ENOENT;
 	f = calloc(1, sizeof(*f));
 	if (!f)
-		return false;
+		return -ENOMEM;
 	f->st = st;
 	r = prepare(f, profiles, (size_t)n);
 	if (r < 0) {
 		foresight_free(f);
-		return false;
+		return r;
 	}
 	st->foresight = f;
 	st->s->stats.foreseen++;
@@ -416,6 +432,18 @@ may_suspend bool foresee_begin(struct start *st)
 	/* What has come meanwhile. */
 	for (size_t i = 0; i < st->touches_n; i++)
 		foresee_touched(st, &st->touches[i]);
+	return 0;
+}
+
+may_suspend bool foresee_begin(struct start *st)
+{
+	if (!is_worth(st))
+		return false;
+	st->s->foreseeing++;
+	if (begin(st) < 0) {
+		st->s->foreseeing--;
+		return false;
+	}
 	return foresee_entry(st, st->exec_ns);
 }
 
@@ -430,4 +458,5 @@ void foresee_end(struct start *st, struct predict_stats *ret)
 	predictor_stats(f->p, ret);
 	foresight_free(f);
 	st->foresight = NULL;
+	st->s->foreseeing--;
 }

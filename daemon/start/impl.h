@@ -69,7 +69,7 @@ struct starts {
 	bool blind;            /* BPF sees nothing here: the FUSE mount does */
 	int objects_fd;
 	struct list alive, recorders;
-	unsigned learning, recorders_n;
+	unsigned learning, foreseeing, recorders_n;
 	struct mutex learn;  /* one at a time becomes a profile */
 	struct map spaces;   /* space.c */
 	size_t waiting;      /* events of them that wait */
@@ -102,9 +102,9 @@ void space_event(struct starts *s, uint64_t id, pid_t pid, const struct touch *t
 		 struct str program, uint64_t now_ns);
 /* Those of a start that ends: they are not told any more. st NULL: all. */
 void spaces_drop(struct starts *s, const struct start *st);
-/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known). program: as
- * start_executed() gets it, perhaps without arguments; empty: what /proc says, -EAGAIN if that is
- * nothing of the image yet. Blocking. */
+/* The path of what pid runs, as profiles name it, into ret (ENTRY_SIZE; empty: not known). program:
+ * as start_executed() gets it, perhaps without arguments; empty: what /proc says, -EAGAIN if that
+ * is nothing of the image yet. Blocking. */
 int space_entry(int root_fd, pid_t pid, struct str program, char *ret) must_check;
 /* The snapshot in whose overlay the text of a mountinfo file has its root; root: ROOT. 0: the root
  * is no overlay (yet). */
@@ -113,7 +113,8 @@ uint64_t space_snapshot(struct str mountinfo, const char *root);
 
 /* --- foresee.c -------------------------------------------------------------------------------- */
 
-/* Looks for profiles. False: there are none, or only those of other programs. */
+/* Looks for profiles. False: there are none, or only those of other programs, or too much is
+ * foreseen at once. */
 may_suspend bool foresee_begin(struct start *st);
 /* Has fetched what is due now. */
 void foresee_step(struct start *st);

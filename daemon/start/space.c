@@ -199,7 +199,8 @@ int space_entry(int root_fd, pid_t pid, struct str program, char *ret)
 	}
 	if (!is_clean(ret))
 		ret[0] = '\0';
-	/* What runs now may be what the first program has executed: only if there is nothing else. */
+	/* What runs now may be what the first program has executed: only if there is nothing else.
+	 */
 	if (!args.len && read_proc(pid, "cmdline", CMDLINE_MAX, &line) == 0 && line.len &&
 	    buf_append(&line, "", 1) == 0)
 		args = (struct str){(char *)line.data, line.len};

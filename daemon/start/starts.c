@@ -384,7 +384,7 @@ may_suspend static int start_main(void *arg)
 	watch_on(st);
 	st->late = !st->watches;
 	known = foresee_begin(st);
-	fetch_know(s->o.fetcher, false);
+	fetch_know(s->o.fetcher, st->layers, st->layers_n, false);
 	if (!known)
 		guess(st);
 	follow(st);
@@ -470,9 +470,10 @@ void starts_begin(struct starts *s, const struct start_of *of)
 	if (!st)
 		return;
 	st->learns = will_learn(s, st);
-	fetch_know(s->o.fetcher, true); /* until it is clear whether it is */
+	/* Until it is clear whether it is. */
+	fetch_know(s->o.fetcher, st->layers, st->layers_n, true);
 	if (scope_spawn(&s->scope, start_main, st, NULL) < 0) {
-		fetch_know(s->o.fetcher, false);
+		fetch_know(s->o.fetcher, st->layers, st->layers_n, false);
 		recorders_end(s, st, -ECANCELED);
 		scope_fini(&st->scope);
 		start_free(st);

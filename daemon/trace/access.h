@@ -62,8 +62,8 @@ struct access_event {
 	uint64_t cgroup; /* its number in the v2 hierarchy: the inode of its directory */
 	/* As execve(2) got it: a relative one is relative; cut after ACCESS_PATH_MAX - 1 bytes. */
 	const char *path;
-	/* A NUL behind each, also the last, as in /proc/PID/cmdline when it began (a script: behind its
-	 * interpreter); cut after ACCESS_ARGS_MAX bytes. Empty: not known. */
+	/* A NUL behind each, also the last, as in /proc/PID/cmdline when it began (a script: behind
+	 * its interpreter); cut after ACCESS_ARGS_MAX bytes. Empty: not known. */
 	struct str args;
 };
 

@@ -128,6 +128,12 @@ start "$REGISTRY/t/redis:2" /usr/bin/redis-cli --version
 own=$(profile t/redis /usr/bin/redis-cli content)
 say "redis-cli: asked for $(over asked) bytes, its profile has $own, the server's $(profile t/redis $server content)"
 
+say "the first program counts, and not what it executes"
+before=$(profile t/redis /usr/bin/redis-cli starts)
+start "$REGISTRY/t/redis:2" /bin/sh -c 'exec /usr/bin/redis-cli --version'
+[[ -z $seen || $(profile t/redis /bin/sh starts) == 1 ]] || fail "no profile of the shell: $(fl profile list)"
+[[ -z $seen || $(profile t/redis /usr/bin/redis-cli starts) == "$before" ]] || fail "redis-cli has learnt from the shell's start"
+
 say "two scripts of one interpreter"
 start "$REGISTRY/t/python:1"
 [[ $(profile t/python /app/main.py starts) == 1 ]] || fail "no profile of the script: $(fl profile list)"

@@ -67,7 +67,8 @@ struct world {
 	unsigned layers_n, contents_n, hosts_n, liar;
 	uint64_t latency_us, bytes_per_ms;
 	uint64_t down_from_ms, down_to_ms;
-	uint64_t stall_at; /* bytes of the next request: there it stands still, once; 0: it does not */
+	uint64_t stall_at; /* bytes of the next request: there it stands still, once; 0: it does not
+			    */
 	unsigned running[FETCH_CLASSES];
 	uint64_t requests[FETCH_CLASSES], bytes[FETCH_CLASSES];
 	size_t buffered_max;

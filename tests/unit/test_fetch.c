@@ -491,8 +491,8 @@ static int foresee(void *arg)
 	return 0;
 }
 
-/* All chunks of a content, each for itself and in any order: few requests, of their own class; and a
- * read of the last goes first. */
+/* All chunks of a content, each for itself and in any order: few requests, of their own class; and
+ * a read of the last goes first. */
 static int foreseen_main(void *arg)
 {
 	struct fake_content *c = longest_content();
