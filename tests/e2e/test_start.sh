@@ -78,14 +78,13 @@ is_watching() {
 }
 
 start_registry
+settings true
+start_firstlightd
 start_containerd
 push_image "$(lazy_image redis-v1 esgz)" t/redis:1
 push_image "$(lazy_image redis esgz)" t/redis:2
 push_image "$(lazy_image python esgz)" t/python:1
-settings true
-start_firstlightd
 wait_until 5 is_watching || fail "the programs of BPF are not loaded"
-wait_until 20 ctr snapshot --snapshotter firstlight ls >/dev/null 2>&1 || fail "containerd does not find the daemon"
 redis=$REGISTRY/t/redis:1
 server=/usr/bin/redis-server
 
