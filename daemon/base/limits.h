@@ -258,13 +258,12 @@
 #define FETCH_BUFFERED_MAX      MiB(32)  /* compressed bytes in memory; or one stream */
 #define FETCH_GATHER_MS         20       /* what is foreseen waits for its neighbours */
 #define FETCH_AHEAD_REQUEST_MAX KiB(512) /* one request of what is foreseen */
-#define FETCH_KNOWN_ALONG       KiB(64) /* comes along with a read while it is known what will be read \
-					 */
+#define FETCH_KNOWN_ALONG       KiB(64)  /* with a read of what is known */
 #define FETCH_AHEAD_MAX         MiB(2)   /* of that on the way, */
 #define FETCH_AHEAD_EACH        KiB(256) /* of each request so much: small ones may be more */
 #define FETCH_AHEAD_WAITING_MAX 16384    /* ranges of that; more are not fetched */
-#define FETCH_STALL_MS          150      /* without a byte in the middle, or three trips, */
-#define FETCH_STALL_FIRST_MS    400 /* or before the first one: once more by another connection */
+#define FETCH_STALL_MS          150      /* in the middle, or three trips: asked for once more */
+#define FETCH_STALL_FIRST_MS    400      /* the same, before the first byte */
 #define FETCH_STALL_LOOK_MS     50
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
@@ -296,6 +295,7 @@
 #define FOLLOW_UNUSED_MAX       MiB(16)  /* of one content, before compression, that nobody reads */
 #define FETCH_FILL_DELAY_MS     1000     /* of the background: a start goes first */
 #define FETCH_PAUSE_MS          500      /* after a failure; doubled each time */
+#define FETCH_WRONG_ROUNDS      2        /* of answers that make no sense, from all sources */
 #define FETCH_PAUSE_MAX_MS      5000     /* for reads */
 #define FETCH_FILL_PAUSE_MAX_MS 300000   /* for the background */
 #define FETCH_FAILED_MS         1000     /* after a wait in vain, nobody begins a new one */

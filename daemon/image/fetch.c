@@ -221,7 +221,10 @@ static void flight_next(struct flight *fl, const struct flight_failure *why)
 		if (~fl->skip_hosts & all)
 			return;
 	}
-	if (why->fault == FAULT_REGISTRY && passes(why->code))
+	/* An answer that contradicts itself may have been cut on its way: it is not believed, and
+	 * asked for again some times. */
+	if (why->fault == FAULT_REGISTRY &&
+	    (passes(why->code) || (why->code == -EBADMSG && fl->rounds < FETCH_WRONG_ROUNDS)))
 		fl->transient = true;
 	fl->ref++;
 	fl->skip_hosts = 0;

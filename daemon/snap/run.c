@@ -473,7 +473,11 @@ void runs_complete(struct snaps *s, uint32_t layer)
 		for (struct map_node *n = s->map.slots[i]; n; n = n->next) {
 			struct snap *sn = container_of(n, struct snap, node);
 
-			if (sn->run && run_complete(s, sn, layer))
+			if (!sn->layer || (!sn->run && sn->children) || !run_complete(s, sn, layer))
+				continue;
+			if (!sn->run) /* a container may come: it does not wait for it then */
+				sn->run = calloc(1, sizeof(*sn->run));
+			if (sn->run)
 				run_fill(s, sn);
 		}
 	}

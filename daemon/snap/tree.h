@@ -43,7 +43,7 @@ struct snap {
 	struct snap *parent;
 	uint64_t id, boot;
 	uint32_t layer;  /* the lazy layer that it is; 0 = none */
-	struct run *run; /* of a lazy one that is the top of a run in use */
+	struct run *run; /* of a lazy one that is the top of a run in use, or may be */
 	struct snap_ref *ref;
 	struct list ref_link;
 	int64_t size, inodes;

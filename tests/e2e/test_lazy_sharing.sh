@@ -34,6 +34,8 @@ mount_complete() {
 	(($(layers_that_are remote) == $(jq '.layers | length' "$T/report.json"))) || fail "$1 is not lazy"
 	layers=$((layers + $(layers_that_are remote)))
 	wait_until 60 all_complete "$layers" || fail "$1: $(complete_layers) of $layers layers are complete"
+	# No container has been there, and the first one is not to wait for the image with small files.
+	wait_until 20 compgen -G "$FIRSTLIGHT_ROOT/meta/*.full" >/dev/null || fail "$1: no full image"
 	sent=$(blob_bytes | awk '/firstlight/ { sum += $3 } END { print sum + 0 }')
 	size=$(jq '[.layers[].size] | add' "$T/report.json")
 	mkdir "$T/$1"
