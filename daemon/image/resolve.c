@@ -157,17 +157,23 @@ static char *copy(struct str s)
 	return strndup(s.p ? s.p : "", s.len);
 }
 
+/* 0: it does not say. */
+static uint64_t size_of(const struct json *descriptor)
+{
+	const struct json *size = json_get(descriptor, "size");
+
+	return size && size->type == JSON_INT && size->integer > 0 ? (uint64_t)size->integer : 0;
+}
+
 /* What the manifest says of one layer. */
 static void hint_from(const struct json *descriptor, struct lookup *l)
 {
-	const struct json *size = json_get(descriptor, "size");
 	const struct json *notes = json_get(descriptor, "annotations");
 	struct toc_hint h = {0};
 
 	h.has_toc_digest = digest_parse(json_text(notes, ANNOTATION_TOC), &h.toc_digest) == 0;
 	h.has_checksum = digest_parse(json_text(notes, ANNOTATION_CHECKSUM), &h.checksum) == 0;
-	if (size && size->type == JSON_INT && size->integer > 0)
-		h.blob_size = (uint64_t)size->integer;
+	h.blob_size = size_of(descriptor);
 	free(l->media_type);
 	free(l->position);
 	l->media_type = copy(json_text(descriptor, "mediaType"));
@@ -181,13 +187,12 @@ static void hint_from(const struct json *descriptor, struct lookup *l)
 /* Which blob the config is; size 0: none that can be had. */
 static void note_config(struct image *im, const struct json *descriptor)
 {
-	const struct json *size = json_get(descriptor, "size");
+	uint64_t size = size_of(descriptor);
 
 	im->config_size = 0;
-	if (digest_parse(json_text(descriptor, "digest"), &im->config_digest) == 0 && size &&
-	    size->type == JSON_INT && size->integer > 0 &&
-	    size->integer <= (int64_t)IMAGE_CONFIG_MAX)
-		im->config_size = (uint64_t)size->integer;
+	if (digest_parse(json_text(descriptor, "digest"), &im->config_digest) == 0 &&
+	    size <= IMAGE_CONFIG_MAX)
+		im->config_size = size;
 }
 
 struct manifest_job {
@@ -328,13 +333,12 @@ static void sizes_from(struct image *im, const struct json *layers)
 	struct digest blob;
 
 	for (const struct json *d = layers->first; d; d = d->next) {
-		const struct json *size = json_get(d, "size");
 		struct lookup *l = digest_parse(json_text(d, "digest"), &blob) == 0
 					   ? lookup_find(im, &blob)
 					   : NULL;
 
-		if (l && !l->hint.blob_size && size && size->type == JSON_INT && size->integer > 0)
-			l->hint.blob_size = (uint64_t)size->integer;
+		if (l && !l->hint.blob_size)
+			l->hint.blob_size = size_of(d);
 	}
 }
 

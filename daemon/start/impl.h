@@ -85,9 +85,8 @@ struct starts {
 void start_touched(struct start *st, const struct touch *t);
 void start_executed(struct start *st, struct str program, pid_t pid, uint64_t now_ns);
 struct start *start_by_snapshot(struct starts *s, uint64_t snapshot);
-/* Are all first reads seen, also of what is local? Are executions? */
+/* Are all first reads seen, also of what is local? */
 bool starts_see_all(const struct starts *s);
-bool starts_see_execs(const struct starts *s);
 uint64_t starts_lost(const struct starts *s); /* events in the ring, so far */
 /* Those who wait for st's recording are told. */
 void recorders_end(struct starts *s, const struct start *st, int result);

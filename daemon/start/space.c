@@ -256,8 +256,6 @@ static void space_bind(struct space *sp, struct start *st)
 		st->pid = sp->pid;
 		st->pid_ns = w[0].now_ns;
 	}
-	if (!st->exec_ns && n && !starts_see_execs(sp->s))
-		start_executed(st, (struct str){0}, sp->pid, w[0].now_ns);
 	for (size_t i = 0; i < n; i++)
 		deliver(st, &w[i]);
 	space_empty(sp);

@@ -100,11 +100,6 @@ static bool sees_anything(const struct starts *s)
 	return !st.programs[PROGRAM_GET_PAGES].reason || !st.programs[PROGRAM_ADD_PAGE].reason;
 }
 
-bool starts_see_execs(const struct starts *s)
-{
-	return bpf_sees(s, PROGRAM_EXEC);
-}
-
 bool starts_see_all(const struct starts *s)
 {
 	return bpf_sees(s, PROGRAM_GET_PAGES) && bpf_sees(s, PROGRAM_FAULT) &&
@@ -324,7 +319,7 @@ may_suspend static void watch_off(struct start *st)
 /* The execution was not seen: what runs now? */
 static void exec_missed(struct start *st)
 {
-	if (!st->exec_ns && st->pid && (st->late || !starts_see_execs(st->s)))
+	if (!st->exec_ns && st->pid && (st->late || !bpf_sees(st->s, PROGRAM_EXEC)))
 		start_executed(st, (struct str){0}, st->pid, st->pid_ns);
 }
 

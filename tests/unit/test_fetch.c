@@ -430,14 +430,16 @@ static void test_dead_registry(void **state)
 
 #define CALM_SEED 30 /* no faults */
 
+static uint64_t stall_at;
+
 static int stall_main(void *arg)
 {
 	struct fake_content *c = longest_content();
-	const uint64_t *at = arg;
 	uint64_t ms;
 
+	(void)arg;
 	assert_int_equal(w->faults, FAULTS_NONE);
-	w->stall_at = *at;
+	w->stall_at = stall_at;
 	assert_int_equal(timed_read(c, 0, 1, &ms), 0);
 	assert_in_range(ms, FETCH_STALL_MS, FETCH_STALL_FIRST_MS + 1000);
 	assert_int_equal(w->requests[FETCH_DEMAND], 2);
@@ -449,23 +451,13 @@ static int stall_main(void *arg)
 	return 0;
 }
 
-static void run_stall(uint64_t at)
-{
-	struct loop *loop;
-
-	assert_int_equal(loop_new(&loop, NULL), 0);
-	loop_use_virtual_time(loop, 1);
-	world_new(CALM_SEED, loop);
-	assert_int_equal(loop_run(loop, stall_main, &at), 0);
-	world_free();
-	loop_free(loop);
-}
-
 static void test_stall(void **state)
 {
 	(void)state;
-	run_stall(1);       /* before the first byte */
-	run_stall(KiB(65)); /* in the middle */
+	stall_at = 1; /* before the first byte */
+	run_seed(CALM_SEED, stall_main);
+	stall_at = KiB(65); /* in the middle */
+	run_seed(CALM_SEED, stall_main);
 }
 
 /* --- what is foreseen
