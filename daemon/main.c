@@ -423,6 +423,11 @@ static void on_fuse_read(void *arg, uint64_t object, uint64_t off, uint64_t len,
 	starts_fuse_read(arg, object, off, len, pid);
 }
 
+static void on_looked_for(void *arg, struct str ref, const struct digest *blobs, size_t n)
+{
+	starts_expect(arg, ref, blobs, n);
+}
+
 static int watch_starts(struct daemon *d, struct err *err)
 {
 	const struct config *c = d->config;
@@ -440,8 +445,10 @@ static int watch_starts(struct daemon *d, struct err *err)
 					 .quiet_ms = (unsigned)c->start.quiet_s * 1000};
 	int r = starts_new(&o, &l->starts, err);
 
-	if (r == 0)
+	if (r == 0) {
 		fill_watch(l->fill, on_fuse_read, l->starts);
+		resolver_watch(l->resolver, on_looked_for, l->starts);
+	}
 	return r;
 }
 
@@ -482,6 +489,8 @@ may_suspend static void lazy_stop(struct lazy *l)
 	if (l->layers)
 		layers_stop(l->layers);
 	fill_free(l->fill);
+	if (l->resolver)
+		resolver_watch(l->resolver, NULL, NULL);
 	starts_stop(l->starts);
 	prefetcher_stop(l->prefetcher);
 	fetcher_free(l->fetcher);

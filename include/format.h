@@ -93,6 +93,15 @@
  *     20 bytes: u32 path, first unit (of 128 KiB), units; u32 us since the start; u32 weight, 65536 = read
  *     by every start; ordered by time, then path, then unit; no unit of a path twice
  *
+ *   The same space, key = NUL, then the key of a profile: where that program's start lies in the blobs
+ *   u8  version            EXTENTS_RECORD_VERSION
+ *   u8  0, u16 0
+ *   u32 blobs, contents, extents
+ *     32 bytes             sha256 of each blob
+ *     32 bytes             key of each content
+ *     20 bytes: u32 blob, u32 content; u64 offset in the blob; u32 compressed length; in the order of
+ *     first use, no place twice
+ *
  * Presence in a partial file:
  *   u32 magic, u32 version PRESENCE_MAGIC, PRESENCE_VERSION
  *   u64 boot               the chunks of another boot may not be on the disk: they do not count
@@ -112,6 +121,7 @@
 #define INDEX_VERSION           1u
 
 #define PROFILE_RECORD_VERSION  1
+#define EXTENTS_RECORD_VERSION  1
 #define OBJECT_RECORD_VERSION   1
 #define PRESENCE_VERSION        1
 #define PRESENCE_MAGIC          0x52504c46u /* "FLPR" */

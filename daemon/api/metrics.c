@@ -266,6 +266,13 @@ static void tell_fetch(const struct metrics *m, struct metrics_text *t)
 		   "What is held of them in memory for reads.", st.memory);
 	metric_one(t, "firstlight_memory_read_bytes_total", METRIC_COUNTER,
 		   "What reads have got from there.", st.bytes_memory);
+	metric_one(t, "firstlight_early_memory_bytes", METRIC_GAUGE,
+		   "Compressed bytes held that were asked for before their layer was known.",
+		   st.early_memory);
+	metric_one(t, "firstlight_early_bytes_total", METRIC_COUNTER, "Such bytes that have come.",
+		   st.early_bytes);
+	metric_one(t, "firstlight_early_used_bytes_total", METRIC_COUNTER,
+		   "Those of them that were wanted.", st.early_taken);
 }
 
 /* --- registries ------------------------------------------------------------------------------- */

@@ -59,6 +59,7 @@
 #define SPACE_TRIES           8     /* to find that out */
 #define SPACE_RETRY_MS        5     /* after the first; doubled */
 #define SPACE_MOUNTINFO_MAX   MiB(4)
+#define STARTS_EXPECTED_MAX   64   /* images whose blobs are asked for early, at once */
 #define FORESEE_STARTS_MAX    64   /* with a predictor each */
 #define FORESEE_WISHES_MAX    1024 /* ranges of one start that are fetched at once */
 #define RECORDERS_MAX         16   /* who wait for a recording */
@@ -265,6 +266,14 @@
 #define FETCH_STALL_MS          150      /* in the middle, or three trips: asked for once more */
 #define FETCH_STALL_FIRST_MS    400      /* the same, before the first byte */
 #define FETCH_STALL_LOOK_MS     50
+#define FETCH_EARLY_MAX         MiB(16)  /* of blobs whose tables are not here yet, held; */
+#define FETCH_EARLY_CALLED_MAX  MiB(32)  /* with what is being fetched now; */
+#define FETCH_EARLY_QUEUE_MAX   MiB(256) /* known, and not asked for yet */
+#define FETCH_EARLY_PART        KiB(512) /* one request of that; */
+#define FETCH_EARLY_REQUESTS    12       /* at once, */
+#define FETCH_EARLY_HURRY       4        /* and so many more, for reads that wait */
+#define FETCH_EARLY_IDLE_MS     10000    /* that nobody comes for */
+#define FETCH_EARLY_LOOK_MS     1000     /* so often that is looked for */
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
 #define FETCH_TRIP_START        KiB(512) /* bytes that come in a round trip, until that is seen */
@@ -342,6 +351,9 @@
 #define PROFILE_MERGE_STARTS 4     /* a start counts as one in so many, at least */
 #define PROFILES_MAX         1024
 #define PROFILES_BYTES_MAX   MiB(64) /* records of all of them */
+#define EXTENTS_MAX          4096    /* chunks of one start that are known by place, */
+#define EXTENTS_BLOBS_MAX    128     /* in so many layers; */
+#define EXTENTS_BYTES_MAX    MiB(64) /* compressed */
 #define RECORDING_EVENTS_MAX 32768   /* of one recorded start */
 #define RECORDING_FILES_MAX  8192
 #define RECORDING_JSON_MAX   MiB(16)

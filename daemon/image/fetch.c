@@ -216,6 +216,8 @@ static void flight_next(struct flight *fl, const struct flight_failure *why)
 	uint32_t all = why->hosts_n >= 32 ? UINT32_MAX : (1u << why->hosts_n) - 1;
 
 	fl->tries++;
+	if (why->fault == FAULT_BYTES && !why->hosts_n)
+		return; /* they came early: nobody knows from where */
 	if (why->fault == FAULT_BYTES && why->host < 32) {
 		fl->skip_hosts |= 1u << why->host;
 		if (~fl->skip_hosts & all)
@@ -336,7 +338,9 @@ static int want_chunk(struct fetcher *f, struct object *obj, uint32_t chunk, boo
 	}
 	if (fl->ahead && !exact) {
 		fl->ahead = false;
-		if (!fl->in && !fl->putting && !fl->due_ns)
+		if (fl->in)
+			early_hurry(fl->in);
+		else if (!fl->putting && !fl->due_ns)
 			flight_want(f, fl);
 	}
 	fl->waiters++;
@@ -600,6 +604,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	list_init(&f->paused);
 	list_init(&f->fills);
 	list_init(&f->kept_order);
+	list_init(&f->early);
 	list_init(&f->room[0]);
 	list_init(&f->room[1]);
 	waitq_init(&f->quiet);
@@ -610,6 +615,7 @@ int fetcher_new(struct loop *loop, struct registry *registry, struct layers *lay
 	f->gathered.fn = gathered;
 	f->stalls.fn = transfers_look;
 	f->kept_timer.fn = memory_forget_old;
+	f->early_timer.fn = early_forget_old;
 	*ret = f;
 	return 0;
 }
@@ -630,6 +636,7 @@ may_suspend void fetcher_free(struct fetcher *f)
 	require(f->flights.count == 0 && f->buffered == 0);
 	map_fini(&f->flights);
 	memory_fini(f);
+	early_fini(f);
 	chunks_forget(f);
 	free(f);
 }
@@ -638,6 +645,7 @@ void fetch_stats(const struct fetcher *f, struct fetch_stats *ret)
 {
 	*ret = f->stats;
 	ret->memory = f->kept_bytes;
+	ret->early_memory = f->early_held;
 	for (int i = 0; i < FETCH_CLASSES; i++) {
 		ret->chunks += f->stats.of[i].chunks;
 		ret->bytes_blob += f->stats.of[i].bytes_blob;

@@ -39,6 +39,18 @@ may_suspend int fetch_copy(struct fetcher *f, struct object *obj, uint64_t off, 
 /* Are they on the disk already? Does not suspend. */
 bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len);
 
+/* A part of a blob that will be wanted, as it was before, of a layer whose table of contents is not
+ * here yet: its compressed bytes are held in memory until chunks that lie in it are fetched, or
+ * FETCH_EARLY_IDLE_MS. In the order of asking; FETCH_EARLY_MAX of it until such fetches come.
+ * -EAGAIN: FETCH_EARLY_QUEUE_MAX; -ENOMEM. Does not suspend. */
+struct early_range {
+	struct str ref; /* the image */
+	struct digest blob;
+	uint64_t off, len;
+	uint64_t wanted; /* bytes of it that are chunks; the rest lies between them */
+};
+int fetch_early(struct fetcher *f, const struct early_range *r);
+
 /* Somebody is about to read there: what such a reader has wanted next until now is asked for. Does
  * not suspend. */
 void fetch_follow(struct fetcher *f, struct object *obj, uint64_t off);
@@ -75,10 +87,12 @@ struct fetch_stats {
 	uint64_t chunks, bytes_blob, bytes_content; /* of all classes */
 	struct fetch_amount of[FETCH_CLASSES];      /* of the requests that brought them */
 	uint64_t bad_chunks, failed_reads;
-	uint64_t unwritten;    /* chunks that the disk did not take */
-	uint64_t bytes_memory; /* that reads have got of them */
-	size_t memory;         /* bytes of those that are held */
-	unsigned waiting;      /* reads */
+	uint64_t unwritten;                /* chunks that the disk did not take */
+	uint64_t bytes_memory;             /* that reads have got of them */
+	size_t memory;                     /* bytes of those that are held */
+	size_t early_memory;               /* bytes held by fetch_early() */
+	uint64_t early_bytes, early_taken; /* by fetch_early(): that came; that fetches have got */
+	unsigned waiting;                  /* reads */
 };
 void fetch_stats(const struct fetcher *f, struct fetch_stats *ret);
 

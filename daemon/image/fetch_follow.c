@@ -35,7 +35,8 @@ static bool is_worth(const struct follow *fo)
 /* What is known to be read goes first. */
 static bool link_is_taken(const struct fetcher *f)
 {
-	return f->holds && (!list_empty(&f->foreseen) || f->predictions > FOLLOW_BESIDE_MAX);
+	return f->holds &&
+	       (!list_empty(&f->foreseen) || f->predictions + f->early_running > FOLLOW_BESIDE_MAX);
 }
 
 static bool may_ask(const struct fetcher *f, const struct follow *fo)

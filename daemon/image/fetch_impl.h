@@ -23,6 +23,7 @@
 #define FETCH_RECENT 1024 /* and of this one only costs a second fetch */
 
 struct content;
+struct early;
 struct fill;
 struct transfer;
 
@@ -93,6 +94,10 @@ struct fetcher {
 	struct list kept_order;
 	size_t kept_bytes;
 	struct timer kept_timer;
+	struct list early;              /* struct early, in fetch_early.c */
+	size_t early_bytes, early_held; /* in all; that have memory */
+	unsigned early_running;         /* requests */
+	struct timer early_timer;
 	struct content *contents[FETCH_CACHED_OBJECTS];
 	struct link_seen link;
 	struct readahead ahead[FETCH_SLOTS];
@@ -264,6 +269,7 @@ struct transfer {
 	struct scope *scope;   /* its decoders run here */
 	struct fill *fill;     /* NULL = demand */
 	struct object *follow; /* a reference; of what fetch_follow.c asks for */
+	struct early *early;   /* NULL, or where its bytes are, or come sooner */
 	enum fetch_class class;
 	uint32_t layer;
 	struct digest blob;
@@ -304,6 +310,24 @@ void piece_drop(struct transfer *t, struct piece *p);
 bool transfer_overtake(struct flight *fl);
 /* Looks for transfers that stand still. */
 void transfers_look(struct timer *t);
+
+/* The next bytes have come; no more than it has asked for. -ECANCELED: it needs no more. */
+int transfer_data(void *arg, uint64_t off, const void *data, size_t n);
+
+/* --- fetch_early.c ------------------------------------------------------------------------------
+ */
+
+/* Takes flights whose bytes are here early into transfers. */
+void early_dispatch(struct fetcher *f);
+/* A read waits for t. */
+void early_hurry(struct transfer *t);
+/* Gives t its bytes as they come. -EAGAIN: the rest is to be had from the registry; what
+ * transfer_data() answers. */
+may_suspend int early_feed(struct transfer *t);
+/* t ends. */
+void early_leave(struct transfer *t);
+void early_forget_old(struct timer *t);
+void early_fini(struct fetcher *f);
 
 /* --- fetch_decode.c -----------------------------------------------------------------------------
  */

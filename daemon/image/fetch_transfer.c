@@ -3,6 +3,7 @@
  * Requests for parts of blobs: which flights go into one, what comes along, and where the bytes go
  * as they arrive. Owns the transfers. Loop thread.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,8 @@ static void flight_text(struct transfer *t, const struct flight *fl,
 		err_set(ret, -EIO, "%.450s", err_text(err, why->code));
 		return;
 	}
+	if (!t->answer.hosts_n)
+		snprintf(t->answer.host_name, sizeof(t->answer.host_name), "a host");
 	err_set(ret, -EIO, "wrong bytes from %.255s", t->answer.host_name);
 	digest_text(&t->blob, blob);
 	t->f->stats.bad_chunks++;
@@ -122,6 +125,7 @@ void transfer_end(struct transfer *t, int code, struct err *err)
 		room_give(f, t->reserved);
 	if (t->follow)
 		object_unref(f->objects, t->follow);
+	early_leave(t);
 	free(t->pieces);
 	free(t->flights);
 	free(t->ref);
@@ -209,7 +213,8 @@ static bool stands_still(const struct transfer *t, uint64_t now)
 		most = FETCH_STALL_MS * NS_PER_MS;
 	if (!t->first_ns && most < FETCH_STALL_FIRST_MS * NS_PER_MS)
 		most = FETCH_STALL_FIRST_MS * NS_PER_MS;
-	if (t->class == FETCH_BACKGROUND || !t->pieces || !t->moved_ns || now - t->moved_ns <= most)
+	if (t->class == FETCH_BACKGROUND || t->early || !t->pieces || !t->moved_ns ||
+	    now - t->moved_ns <= most)
 		return false;
 	return !t->first_ns || (list_empty(&t->f->wanted) && list_empty(&t->f->foreseen));
 }
@@ -298,7 +303,7 @@ static void came(struct transfer *t)
 		loop_defer(f->loop, &f->dispatch);
 }
 
-static int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
+int transfer_data(void *arg, uint64_t off, const void *data, size_t n)
 {
 	struct transfer *t = arg;
 
@@ -465,21 +470,31 @@ static void transfer_reserved(struct transfer *t, size_t bytes)
 
 may_suspend static int transfer_request(struct transfer *t, struct err *err)
 {
+	int r = t->early ? early_feed(t) : -EAGAIN;
 	struct blob_request q = {.ref = str_of(t->ref),
 				 .digest = t->blob,
-				 .off = t->off,
-				 .len = t->end - t->off,
+				 .off = t->pos,
+				 .len = t->end - t->pos,
 				 .class = t->class,
 				 .skip_hosts = t->skip_hosts,
 				 .on_data = transfer_data,
 				 .arg = t,
 				 .urgent = &t->urgent};
 
-	uint64_t start = t->moved_ns = loop_now_ns(t->f->loop);
-	int r = registry_blob(t->f->registry, &q, &t->answer, err);
-	uint64_t end = loop_now_ns(t->f->loop);
+	uint64_t start, end;
 
-	if (r == 0 && t->first_ns && t->class != FETCH_BACKGROUND)
+	if (r != -EAGAIN)
+		return r;
+	if (t->early) {
+		r = room_take(t->f, q.len, t->class);
+		if (r < 0)
+			return r;
+		t->reserved = q.len;
+	}
+	start = t->moved_ns = loop_now_ns(t->f->loop);
+	r = registry_blob(t->f->registry, &q, &t->answer, err);
+	end = loop_now_ns(t->f->loop);
+	if (r == 0 && !t->early && t->first_ns && t->class != FETCH_BACKGROUND)
 		link_saw(&t->f->link, t->first_ns - start, q.len, end - t->first_ns);
 
 	log_debug("transfer class=%d layer=%u off=%llu len=%llu chunks=%u ms=%llu", t->class,
@@ -499,10 +514,12 @@ may_suspend static int transfer_fetch(struct transfer *t, struct err *err)
 	r = transfer_plan(t, &bytes);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
-	r = room_take(t->f, bytes, t->class);
-	if (r < 0)
-		return r;
-	transfer_reserved(t, bytes);
+	if (!t->early) { /* what comes early has its own bound */
+		r = room_take(t->f, bytes, t->class);
+		if (r < 0)
+			return r;
+		transfer_reserved(t, bytes);
+	}
 	if (t->at == t->pieces_n)
 		return 0;
 	r = transfer_request(t, err);
@@ -653,7 +670,8 @@ static void dispatch_one(struct fetcher *f, struct list *from, struct group *g)
 /* Enough for the link is on the way; more would only make who comes next wait. */
 static bool may_predict(const struct fetcher *f)
 {
-	return !list_empty(&f->foreseen) && f->predictions + f->follows < REGISTRY_PREDICTED_MAX &&
+	return !list_empty(&f->foreseen) &&
+	       f->predictions + f->follows + f->early_running < REGISTRY_PREDICTED_MAX &&
 	       f->awaited < FETCH_AHEAD_MAX &&
 	       (!f->gathers || loop_now_ns(f->loop) >= f->gather_ns);
 }
@@ -669,9 +687,12 @@ static struct list *dispatch_from(struct fetcher *f)
 void transfers_dispatch(struct defer *d)
 {
 	struct fetcher *f = container_of(d, struct fetcher, dispatch);
-	struct list *from = dispatch_from(f);
-	auto_free struct group *g = from ? malloc(sizeof(*g)) : NULL;
+	struct list *from;
+	auto_free struct group *g = NULL;
 
+	early_dispatch(f);
+	from = dispatch_from(f);
+	g = from ? malloc(sizeof(*g)) : NULL;
 	for (; from; from = dispatch_from(f)) {
 		struct flight *fl = container_of(from->next, struct flight, link);
 		struct err err = ERR_INIT;

@@ -195,6 +195,25 @@ static void note_config(struct image *im, const struct json *descriptor)
 		im->config_size = size;
 }
 
+/* Who watches is told what has begun. */
+static void tell_begun(struct image *im)
+{
+	struct resolver *r = im->r;
+	auto_free struct digest *blobs =
+		r->watch ? reallocarray(NULL, im->lookups_n + 1, sizeof(*blobs)) : NULL;
+	size_t n = 0;
+
+	for (struct list *it = im->lookups.next; it != &im->lookups; it = it->next) {
+		struct lookup *l = container_of(it, struct lookup, link);
+
+		if (blobs && l->begun && !layers_find_blob(r->layers, &l->blob))
+			blobs[n++] = l->blob;
+		l->begun = false;
+	}
+	if (n)
+		r->watch(r->watch_arg, str_of(im->ref), blobs, n);
+}
+
 struct manifest_job {
 	struct str body;
 	struct arena *arena;
@@ -236,6 +255,7 @@ may_suspend static int manifest_layers(struct image *im, struct str body)
 		if (l->hinted && toc_hint_check(&l->hint, NULL) == 0)
 			lookup_start(l);
 	}
+	tell_begun(im);
 	return 0;
 }
 
@@ -450,6 +470,7 @@ static int start(struct image *im, const struct resolve_query *q, struct lookup 
 	} else {
 		r = manifest_start(im);
 	}
+	tell_begun(im);
 	*ret = l;
 	return r < 0 ? err_errno(err, r, "look for the layer") : 0;
 }
@@ -617,6 +638,14 @@ void resolver_documents(struct resolver *r,
 {
 	r->documents = read;
 	r->documents_arg = arg;
+}
+
+void resolver_watch(struct resolver *r,
+		    void (*fn)(void *arg, struct str ref, const struct digest *blobs, size_t n),
+		    void *arg)
+{
+	r->watch = fn;
+	r->watch_arg = arg;
 }
 
 may_suspend void resolver_stop(struct resolver *r)

@@ -24,6 +24,11 @@ void resolver_documents(struct resolver *r,
 			may_suspend int (*read)(void *arg, const struct digest *digest, size_t max,
 						struct buf *ret),
 			void *arg);
+/* fn(arg, ref, blobs, n) is called when layers with these blobs, which are not known here, begin to
+ * be looked for; it must not suspend. */
+void resolver_watch(struct resolver *r,
+		    void (*fn)(void *arg, struct str ref, const struct digest *blobs, size_t n),
+		    void *arg);
 /* Ends what is under way; from now on nothing is looked for. */
 may_suspend void resolver_stop(struct resolver *r);
 

@@ -22,6 +22,8 @@ struct resolver {
 	may_suspend int (*documents)(void *arg, const struct digest *digest, size_t max,
 				     struct buf *ret); /* NULL = none */
 	void *documents_arg;
+	void (*watch)(void *arg, struct str ref, const struct digest *blobs, size_t n);
+	void *watch_arg;
 	struct waitq changed; /* some look-up or image has */
 	struct list adding;   /* lookup.adding_link: tables that become layers just now */
 	uint64_t tables;      /* bytes of tables in memory */
@@ -58,6 +60,7 @@ struct lookup {
 	struct image *image;
 	struct digest blob;
 	bool hinted; /* hint is known */
+	bool begun;  /* lately: who watches has not been told */
 	struct toc_hint hint;
 	char *media_type, *position;
 	struct buf tail; /* the end of the blob, from tail_off on */

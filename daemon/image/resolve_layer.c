@@ -369,12 +369,17 @@ int lookup_start(struct lookup *l)
 {
 	int r;
 
+	/* It was known then, and has gone. */
+	if (l->state == LOOKUP_DONE && l->result == 0 && !l->layer &&
+	    !layers_find(l->image->r->layers, &l->blob, trust_of(l)))
+		l->state = LOOKUP_IDLE;
 	if (l->state != LOOKUP_IDLE)
 		return 0;
 	r = scope_spawn(&l->image->r->scope, lookup_task, l, NULL);
 	if (r < 0)
 		return r;
 	l->state = LOOKUP_RUNNING;
+	l->begun = true;
 	l->image->busy++;
 	return 0;
 }

@@ -20,7 +20,8 @@ struct known {
 	struct map_node node; /* in profiles.known; its key is the record's */
 	struct list link;     /* in profiles.by_use */
 	struct profile_info info;
-	char key[];
+	size_t extents; /* bytes of their record; 0: there is none */
+	char key[];     /* of the extents: a NUL, then the profile's */
 };
 
 struct profiles {
@@ -36,15 +37,16 @@ struct profiles {
 
 static struct known *known_new(struct str key, const struct profile *p)
 {
-	struct known *k = malloc(sizeof(*k) + key.len);
+	struct known *k = malloc(sizeof(*k) + 1 + key.len);
 
 	if (!k)
 		return NULL;
-	*k = (struct known){.node.key = {k->key, key.len}};
-	memcpy(k->key, key.p, key.len);
+	*k = (struct known){.node.key = {k->key + 1, key.len}};
+	k->key[0] = '\0';
+	memcpy(k->key + 1, key.p, key.len);
 	k->info = (struct profile_info){
-		.repository = {k->key, p->repository.len},
-		.executable = {k->key + p->repository.len + 1, p->executable.len},
+		.repository = {k->key + 1, p->repository.len},
+		.executable = {k->key + 1 + p->repository.len + 1, p->executable.len},
 		.starts = p->starts,
 		.whole = p->whole,
 		.last_ns = p->last_ns,
@@ -58,6 +60,16 @@ static struct known *known_new(struct str key, const struct profile *p)
 	return k;
 }
 
+static struct str extents_key(const struct known *k)
+{
+	return (struct str){k->key, k->node.key.len + 1};
+}
+
+static size_t known_bytes(const struct known *k)
+{
+	return k->info.bytes + k->extents;
+}
+
 static struct known *known_find(struct profiles *p, struct str key)
 {
 	struct map_node *n = map_get(&p->known, key);
@@ -69,7 +81,7 @@ static void known_drop(struct profiles *p, struct known *k)
 {
 	map_del(&p->known, &k->node);
 	list_del(&k->link);
-	p->bytes -= k->info.bytes;
+	p->bytes -= known_bytes(k);
 	free(k);
 }
 
@@ -82,13 +94,19 @@ static void known_put(struct profiles *p, struct known *k)
 		known_drop(p, old);
 	map_put(&p->known, &k->node);
 	list_push(&p->by_use, &k->link);
-	p->bytes += k->info.bytes;
+	p->bytes += known_bytes(k);
 }
 
 static void known_used(struct profiles *p, struct known *k)
 {
 	list_del(&k->link);
 	list_push(&p->by_use, &k->link);
+}
+
+static void known_extents(struct profiles *p, struct known *k, size_t bytes)
+{
+	p->bytes += bytes - k->extents;
+	k->extents = bytes;
 }
 
 static int make_key(struct str repository, struct str executable, struct buf *key, struct err *err)
@@ -110,6 +128,7 @@ struct loading {
 	size_t n, cap;
 	struct buf bad; /* keys of what cannot be read, a u32 length before each */
 	size_t bad_n;
+	struct buf extents; /* the same of extents, their sizes, u64, before the lengths */
 	struct err *err;
 };
 
@@ -119,6 +138,18 @@ static int load_bad(struct loading *l, struct str key)
 
 	l->bad_n++;
 	if (buf_append(&l->bad, &n, sizeof(n)) < 0 || buf_append(&l->bad, key.p, key.len) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int load_extents(struct loading *l, struct str key, struct str value)
+{
+	uint64_t size = key.len + value.len;
+	uint32_t n = (uint32_t)key.len;
+
+	if (buf_append(&l->extents, &size, sizeof(size)) < 0 ||
+	    buf_append(&l->extents, &n, sizeof(n)) < 0 ||
+	    buf_append(&l->extents, key.p, key.len) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -161,12 +192,33 @@ static int load_job(struct kv *kv, void *arg)
 	if (r < 0)
 		return r;
 	while ((more = kv_iter_next(it, &key, &value, l->err)) > 0 && r == 0) {
-		r = load_one(l, key, value);
+		r = key.len && !key.p[0] ? load_extents(l, key, value) : load_one(l, key, value);
 		if (r < 0)
 			err_set(l->err, r, "out of memory");
 	}
 	kv_iter_free(it);
 	return r < 0 ? r : more;
+}
+
+/* Those of no profile are deleted. */
+static int match_extents(struct profiles *p, struct loading *l)
+{
+	uint64_t size;
+	uint32_t n;
+
+	for (size_t at = 0; at < l->extents.len; at += sizeof(size) + sizeof(n) + n) {
+		const char *key = (char *)l->extents.data + at + sizeof(size) + sizeof(n);
+		struct known *k;
+
+		memcpy(&size, l->extents.data + at, sizeof(size));
+		memcpy(&n, l->extents.data + at + sizeof(size), sizeof(n));
+		k = known_find(p, (struct str){key + 1, n - 1});
+		if (k)
+			known_extents(p, k, size);
+		else if (load_bad(l, (struct str){key, n}) < 0)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int by_last(const void *a, const void *b)
@@ -219,6 +271,10 @@ may_suspend int profiles_new(struct meta *meta, struct profiles **ret, struct er
 			qsort(l.all, l.n, sizeof(struct known *), by_last);
 		for (size_t i = 0; i < l.n; i++)
 			known_put(p, l.all[i]);
+		l.n = 0;
+		r = match_extents(p, &l) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+	}
+	if (r == 0) {
 		delete_bad(p, &l);
 		*ret = p;
 	} else {
@@ -228,6 +284,7 @@ may_suspend int profiles_new(struct meta *meta, struct profiles **ret, struct er
 	}
 	free(l.all);
 	buf_fini(&l.bad);
+	buf_fini(&l.extents);
 	return r;
 }
 
@@ -338,6 +395,56 @@ may_suspend int profiles_of(struct profiles *p, struct str repository, struct ar
 	return found;
 }
 
+struct reading_extents {
+	struct str key;
+	struct arena *a;
+	struct extents *ret;
+};
+
+/* On a reading thread. */
+static int extents_job(struct kv *kv, void *arg)
+{
+	struct reading_extents *rd = arg;
+	auto_buf struct buf value = BUF_INIT;
+	char *copy;
+	int r = kv_get(kv, KV_PROFILES, rd->key, &value, NULL);
+
+	if (r < 0)
+		return r;
+	copy = arena_strndup(rd->a, (const char *)value.data, value.len);
+	if (!copy)
+		return -ENOMEM;
+	return extents_decode((struct str){copy, value.len}, rd->a, rd->ret, NULL);
+}
+
+may_suspend int profiles_extents(struct profiles *p, struct str repository, struct arena *a,
+				 struct extents *ret, size_t max)
+{
+	struct known *best[ONE_OF];
+	struct reading_extents rd[ONE_OF];
+	size_t n = find_best(p, repository, best, max < ONE_OF ? max : ONE_OF), known = 0;
+	int found = 0, r;
+
+	for (size_t i = 0; i < n; i++) { /* before anything suspends */
+		struct str key = extents_key(best[i]);
+
+		if (!best[i]->extents) /* it may be what runs next */
+			return 0;
+		rd[known] = (struct reading_extents){.key.len = key.len, .a = a};
+		rd[known].key.p = arena_strndup(a, key.p, key.len);
+		if (!rd[known++].key.p)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < known; i++) {
+		rd[i].ret = &ret[found];
+		r = meta_read(p->meta, extents_job, &rd[i]);
+		if (r == -ENOMEM || r == -ECANCELED || r == -EIO)
+			return r;
+		found += r == 0; /* else it was removed meanwhile, or is damaged */
+	}
+	return found;
+}
+
 int profiles_each(struct profiles *p, int (*fn)(void *arg, const struct profile_info *info),
 		  void *arg)
 {
@@ -359,12 +466,24 @@ void profiles_stats(const struct profiles *p, struct profiles_stats *ret)
 
 /* --- changes: with the lock held -------------------------------------------------------------- */
 
+#define DELETIONS_EACH 2
+
+/* Adds those of one; extents first, for forget(). */
+static size_t delete_one(const struct known *k, struct kv_change *deletions, size_t n)
+{
+	if (k->extents)
+		deletions[n++] = (struct kv_change){
+			.space = KV_PROFILES, .key = extents_key(k), .del = true};
+	deletions[n++] = (struct kv_change){.space = KV_PROFILES, .key = k->node.key, .del = true};
+	return n;
+}
+
 /* Deletions that make room for k, longest not used first; k's predecessor does not count. */
 static size_t make_room(struct profiles *p, const struct known *k, struct kv_change *deletions)
 {
 	struct known *old = known_find(p, k->node.key);
 	size_t count = p->known.count + (old ? 0 : 1), n = 0;
-	size_t bytes = p->bytes + k->info.bytes - (old ? old->info.bytes : 0);
+	size_t bytes = p->bytes + known_bytes(k) - (old ? known_bytes(old) : 0);
 	struct list *it, *tmp;
 
 	list_for_each_safe (it, tmp, &p->by_use) {
@@ -374,28 +493,41 @@ static size_t make_room(struct profiles *p, const struct known *k, struct kv_cha
 			break;
 		if (other == old)
 			continue;
-		deletions[n++] = (struct kv_change){
-			.space = KV_PROFILES, .key = other->node.key, .del = true};
+		n = delete_one(other, deletions, n);
 		count--;
-		bytes -= other->info.bytes;
+		bytes -= known_bytes(other);
 	}
 	return n;
 }
 
-static void forget(struct profiles *p, const struct kv_change *deletions, size_t n)
+/* Answers how many profiles they were. */
+static size_t forget(struct profiles *p, const struct kv_change *deletions, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		known_drop(p, known_find(p, deletions[i].key));
+	size_t profiles = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct known *k = deletions[i].key.p[0] ? known_find(p, deletions[i].key) : NULL;
+
+		if (k)
+			known_drop(p, k);
+		profiles += k != NULL;
+	}
+	return profiles;
 }
 
-/* Writes it over what is there. */
-may_suspend static int write_one(struct profiles *p, const struct profile *profile, struct err *err)
+static struct kv_change *deletions_new(const struct profiles *p)
 {
-	auto_free struct kv_change *deletions =
-		reallocarray(NULL, p->known.count + 1, sizeof(*deletions));
+	return reallocarray(NULL, DELETIONS_EACH * p->known.count + 1, sizeof(struct kv_change));
+}
+
+/* Writes it over what is there. Its extents are not of another program's start. */
+may_suspend static int write_one(struct profiles *p, const struct profile *profile,
+				 bool keep_extents, struct err *err)
+{
+	auto_free struct kv_change *deletions = deletions_new(p);
 	auto_buf struct buf key = BUF_INIT, value = BUF_INIT;
 	struct meta_change c = {.n = 1, .more = deletions};
-	struct known *k = NULL;
+	struct known *k = NULL, *old;
 	int r = deletions ? profile_key_encode(profile, &key) : -ENOMEM;
 
 	if (r == 0)
@@ -404,16 +536,21 @@ may_suspend static int write_one(struct profiles *p, const struct profile *profi
 		k = known_new(as_str(&key), profile);
 	if (!k)
 		return err_set(err, -ENOMEM, "out of memory");
+	old = known_find(p, k->node.key);
+	if (old && keep_extents)
+		k->extents = old->extents;
 	c.changes[0] = (struct kv_change){KV_PROFILES, as_str(&key), as_str(&value), false};
+	if (old && old->extents && !keep_extents)
+		c.changes[c.n++] = (struct kv_change){
+			.space = KV_PROFILES, .key = extents_key(k), .del = true};
 	c.more_n = make_room(p, k, deletions);
 	r = meta_commit(p->meta, &c, err);
 	if (r < 0) {
 		free(k);
 		return r;
 	}
-	forget(p, deletions, c.more_n);
+	p->evicted += forget(p, deletions, c.more_n);
 	known_put(p, k);
-	p->evicted += c.more_n;
 	return 0;
 }
 
@@ -454,7 +591,7 @@ may_suspend static int put_locked(struct profiles *p, const struct profile *star
 	m.old = (struct reading){.key = as_str(&key), .a = &a, .err = err};
 	r = meta_read(p->meta, merge_job, &m);
 	if (r == 0)
-		r = write_one(p, &merged, err);
+		r = write_one(p, &merged, true, err);
 	p->merged += r == 0;
 	return r;
 }
@@ -469,6 +606,50 @@ may_suspend int profiles_put(struct profiles *p, const struct profile *start, st
 	if (r < 0)
 		return err_errno(err, r, "wait for other changes of profiles");
 	r = put_locked(p, start, err);
+	mutex_unlock(&p->change);
+	return r;
+}
+
+may_suspend static int put_extents_locked(struct profiles *p, struct str key, struct str value,
+					  struct err *err)
+{
+	auto_free struct kv_change *deletions = deletions_new(p);
+	struct meta_change c = {.n = 1, .more = deletions};
+	struct known *k = known_find(p, key);
+	size_t before, size = key.len + 1 + value.len;
+	int r;
+
+	if (!k)
+		return err_set(err, -ENOENT, "no such profile");
+	if (!deletions)
+		return err_set(err, -ENOMEM, "out of memory");
+	before = k->extents;
+	c.changes[0] = (struct kv_change){KV_PROFILES, extents_key(k), value, false};
+	known_extents(p, k, size);
+	c.more_n = make_room(p, k, deletions);
+	r = meta_commit(p->meta, &c, err);
+	if (r < 0)
+		known_extents(p, k, before);
+	else
+		p->evicted += forget(p, deletions, c.more_n);
+	return r;
+}
+
+may_suspend int profiles_put_extents(struct profiles *p, struct str repository,
+				     struct str executable, const struct extents *e,
+				     struct err *err)
+{
+	auto_buf struct buf key = BUF_INIT, value = BUF_INIT;
+	int r = make_key(repository, executable, &key, err);
+
+	if (r == 0 && extents_encode(e, &value) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r < 0)
+		return r;
+	r = mutex_lock(&p->change);
+	if (r < 0)
+		return err_errno(err, r, "wait for other changes of profiles");
+	r = put_extents_locked(p, as_str(&key), as_str(&value), err);
 	mutex_unlock(&p->change);
 	return r;
 }
@@ -501,7 +682,7 @@ may_suspend int profiles_import(struct profiles *p, struct str document, struct 
 	r = mutex_lock(&p->change);
 	if (r < 0)
 		return err_errno(err, r, "wait for other changes of profiles");
-	r = write_one(p, &profile, err);
+	r = write_one(p, &profile, false, err);
 	mutex_unlock(&p->change);
 	if (r == 0 && ret)
 		*ret = profile;
@@ -511,8 +692,7 @@ may_suspend int profiles_import(struct profiles *p, struct str document, struct 
 may_suspend static int remove_locked(struct profiles *p, struct str repository,
 				     const struct str *executable, struct err *err)
 {
-	auto_free struct kv_change *deletions =
-		reallocarray(NULL, p->known.count + 1, sizeof(*deletions));
+	auto_free struct kv_change *deletions = deletions_new(p);
 	struct meta_change c = {.more = deletions};
 	struct list *it, *tmp;
 	int r;
@@ -524,14 +704,10 @@ may_suspend static int remove_locked(struct profiles *p, struct str repository,
 
 		if (str_eq(k->info.repository, repository) &&
 		    (!executable || str_eq(k->info.executable, *executable)))
-			deletions[c.more_n++] = (struct kv_change){
-				.space = KV_PROFILES, .key = k->node.key, .del = true};
+			c.more_n = delete_one(k, deletions, c.more_n);
 	}
 	r = c.more_n ? meta_commit(p->meta, &c, err) : 0;
-	if (r < 0)
-		return r;
-	forget(p, deletions, c.more_n);
-	return (int)c.more_n;
+	return r < 0 ? r : (int)forget(p, deletions, c.more_n);
 }
 
 may_suspend int profiles_remove(struct profiles *p, struct str repository,

@@ -8,6 +8,7 @@
 #ifndef FIRSTLIGHT_PREDICT_PROFILES_H
 #define FIRSTLIGHT_PREDICT_PROFILES_H
 
+#include "predict/extents.h"
 #include "predict/profile.h"
 #include "store/meta.h"
 
@@ -33,6 +34,17 @@ may_suspend int profiles_of(struct profiles *p, struct str repository, struct ar
  * -ENOSPC: not written, and nothing more will be (meta_commit()); -ENOMEM. */
 may_suspend int profiles_put(struct profiles *p, const struct profile *start,
 			     struct err *err) must_check;
+
+/* Where a start of that program lies in the blobs of its image; takes the place of what is there.
+ * They go with their profile, and when another one is imported. -ENOENT: there is no such profile;
+ * else as profiles_put(). */
+may_suspend int profiles_put_extents(struct profiles *p, struct str repository,
+				     struct str executable, const struct extents *e,
+				     struct err *err) must_check;
+/* Those of the programs of a repository, most starts first, max at most; none if those of one are
+ * not known. All lives in a. Answers how many; -EIO, -ENOMEM, -ECANCELED. */
+may_suspend int profiles_extents(struct profiles *p, struct str repository, struct arena *a,
+				 struct extents *ret, size_t max);
 
 /* A document of profile_json() takes the place of what is there. Answers as profiles_put(), or
  * -ENOTSUP; ret (may be NULL) says which it is, its strings live in a. */

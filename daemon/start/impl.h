@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of starts: starts.c has their life, space.c whose an event is, foresee.c what is fetched
- * ahead, learn.c what becomes of it. Loop thread.
+ * ahead, learn.c what becomes of it, locate.c where that lies in blobs, expect.c what is asked for
+ * because of that. Loop thread.
  */
 #ifndef FIRSTLIGHT_START_IMPL_H
 #define FIRSTLIGHT_START_IMPL_H
@@ -70,6 +71,7 @@ struct starts {
 	int objects_fd;
 	struct list alive, recorders;
 	unsigned learning, foreseeing, recorders_n;
+	unsigned expecting;  /* images, in expect.c */
 	struct mutex learn;  /* one at a time becomes a profile */
 	struct map spaces;   /* space.c */
 	size_t waiting;      /* events of them that wait */
@@ -122,6 +124,21 @@ void foresee_touched(struct start *st, const struct touch *t);
 bool foresee_entry(struct start *st, uint64_t now_ns);
 /* Nothing of it may run any more. All zero where nothing was foreseen. */
 void foresee_end(struct start *st, struct predict_stats *ret);
+
+/* --- locate.c --------------------------------------------------------------------------------- */
+
+struct locate {
+	const struct profile *profile;
+	int root_fd;                /* of the mounted tree */
+	const struct digest *blobs; /* of the layers, top first, EXTENTS_BLOBS_MAX at most */
+	const int *fds;             /* of their indexes */
+	size_t n;
+	struct arena *arena; /* ret lives there, and in blobs */
+	struct extents *ret;
+};
+/* What of the profile is likelier than not, in the image that is here. Blocking. -ENOMEM, and what
+ * index_load() answers. */
+int locate(const struct locate *in) must_check;
 
 /* --- learn.c ---------------------------------------------------------------------------------- */
 

@@ -383,6 +383,45 @@ may_suspend static int keep(struct learning *l, struct err *err)
 	return r;
 }
 
+static int locate_job(void *arg)
+{
+	return locate(arg);
+}
+
+/* Where all that is known of the program lies in this image. */
+may_suspend static int keep_extents(struct learning *l, struct err *err)
+{
+	struct start *st = l->st;
+	struct starts *s = st->s;
+	struct digest blobs[EXTENTS_BLOBS_MAX];
+	struct extents found;
+	struct profile p;
+	struct locate job = {.profile = &p,
+			     .root_fd = st->root_fd,
+			     .blobs = blobs,
+			     .fds = l->fds,
+			     .arena = &l->arena,
+			     .ret = &found};
+	int r;
+
+	for (; job.n < st->layers_n && job.n < EXTENTS_BLOBS_MAX; job.n++) {
+		const struct layer *layer = layers_get(s->o.layers, st->layers[job.n]);
+
+		if (!layer)
+			return err_set(err, -ENOENT, "a layer has gone");
+		blobs[job.n] = layer->blob;
+	}
+	r = profiles_get(s->o.profiles, st->repository, str_of(st->entry), &l->arena, &p, err);
+	if (r == 0)
+		r = work_run(s->o.threads, locate_job, &job);
+	if (r == 0)
+		r = profiles_put_extents(s->o.profiles, st->repository, str_of(st->entry), &found,
+					 err);
+	if (r == 0)
+		log_debug("located image=%s entry=%s extents=%zu", st->ref, st->entry, found.n);
+	return r;
+}
+
 /* The document of it. */
 static int write_recording(struct learning *l, struct buf *ret)
 {
@@ -460,6 +499,8 @@ may_suspend void start_learn(struct start *st)
 	if (r == 0 && st->touches_n && st->entry[0]) {
 		r = keep(&l, &err);
 		s->stats.learnt += r == 0;
+		if (r == 0)
+			r = keep_extents(&l, &err);
 	}
 	if (r < 0 && r != -ECANCELED)
 		log_warn("a start is not learnt from image=%s error=\"%s\"", st->ref,

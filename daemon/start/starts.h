@@ -70,6 +70,10 @@ void starts_end(struct starts *s, uint64_t snapshot);
 /* A request of the FUSE mount; counts where BPF sees nothing. */
 void starts_fuse_read(struct starts *s, uint64_t object, uint64_t off, uint64_t len, pid_t pid);
 
+/* Layers of an image are looked for, with these blobs: what the starts of its programs have in
+ * common is asked for before their tables of contents are here. */
+void starts_expect(struct starts *s, struct str ref, const struct digest *blobs, size_t n);
+
 /*
  * The next start of the image `ref` (any tag and digest of its repository), as a document of
  * predict/recording.h, appended to ret once it has been watched. -ETIMEDOUT: none began within

@@ -11,7 +11,7 @@
 
 FIRSTLIGHT=${FIRSTLIGHT:-$BUILD/firstlight}
 [[ $SNAPSHOTTER == firstlight ]] || skip "only for firstlight"
-need jq ctr-remote
+need jq ctr-remote curl
 
 fl() {
 	local command=$1
@@ -22,7 +22,8 @@ fl() {
 # settings BPF: of the daemon.
 settings() {
 	registry_settings "$REGISTRY"
-	printf '[start]\nbpf = %s\nquiet_s = 2\nwatch_s = 20\n' "$1" >>"$T/firstlight.toml"
+	printf '[start]\nbpf = %s\nquiet_s = 2\nwatch_s = 20\n[metrics]\naddress = "unix:%s/metrics.sock"\n' "$1" "$T" \
+		>>"$T/firstlight.toml"
 }
 
 # logged TEXT: how many lines of all logs have it.
@@ -52,6 +53,16 @@ start() {
 # over KEY: a number of the last start that is over.
 over() {
 	cat "$T"/firstlightd.*.log | grep 'start over ' | tail -n 1 | grep -oE "\b$1=[0-9]+" | cut -d = -f 2
+}
+
+# early KEY: a number of what was last asked for before its tables of contents.
+early() {
+	cat "$T"/firstlightd.*.log | grep 'asked for early ' | tail -n 1 | grep -oE "\b$1=[0-9]+" | cut -d = -f 2
+}
+
+# metric NAME: as the daemon says.
+metric() {
+	curl -sS --max-time 5 --unix-socket "$T/metrics.sock" http://localhost/metrics | awk -v name="firstlight_$1" '$1 == name { print $2 }'
 }
 
 no_contents() {
@@ -111,6 +122,12 @@ start "$redis"
 	fail "much was not foreseen: $(grep -h 'start over' "$T"/firstlightd.*.log | tail -n 1)"
 (($(over wasted) * 4 <= $(over asked))) || fail "much was fetched in vain: $(grep -h 'start over' "$T"/firstlightd.*.log | tail -n 1)"
 [[ $(profile t/redis $server starts) == 2 ]] || fail "the second start was not learnt from"
+(($(logged 'asked for early ') == 1 && $(early programs) == 1)) || fail "it was not asked for before the tables were here"
+came=$(metric early_bytes_total)
+used=$(metric early_used_bytes_total)
+say "early: asked for $(early bytes) bytes, $came came, $used were used"
+((came <= $(early bytes) && used * 10 >= came * 9)) || fail "of $came bytes that came early $used were used"
+all=$(early bytes)
 
 say "another version of the image"
 forget "$redis"
@@ -126,6 +143,8 @@ forget "$REGISTRY/t/redis:2"
 start "$REGISTRY/t/redis:2" /usr/bin/redis-cli --version
 own=$(profile t/redis /usr/bin/redis-cli content)
 say "redis-cli: asked for $(over asked) bytes, its profile has $own, the server's $(profile t/redis $server content)"
+say "early: $(early bytes) bytes, those of the server were $all"
+(($(early programs) == 2 && $(early bytes) < all)) || fail "what only one of two programs reads was asked for early"
 
 say "the first program counts, and not what it executes"
 before=$(profile t/redis /usr/bin/redis-cli starts)

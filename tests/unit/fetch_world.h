@@ -492,6 +492,7 @@ int registry_blob(struct registry *registry, const struct blob_request *q, struc
 	w->running[q->class]++;
 	check(w->running[FETCH_BACKGROUND] <= REGISTRY_BACKGROUND_MAX);
 	check(w->running[FETCH_DEMAND] <= REGISTRY_REQUESTS_MAX);
+	check(w->running[FETCH_PREDICTED] <= REGISTRY_PREDICTED_MAX + FETCH_EARLY_HURRY);
 	r = serve(q, l, host);
 	w->running[q->class]--;
 	if (!w->running[FETCH_DEMAND])

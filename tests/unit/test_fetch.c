@@ -109,6 +109,22 @@ static int reader(void *arg)
 	return 0;
 }
 
+/* Parts of blobs, anywhere. */
+static void ask_early(void)
+{
+	for (unsigned i = (unsigned)below(30); i > 0; i--) {
+		const struct fake_layer *l = w->layers[below(w->layers_n)];
+		struct early_range r = {.ref = STR("host/a:1"), .blob = l->l.blob};
+
+		if (!l->blob.len)
+			continue;
+		r.off = below(l->blob.len);
+		r.len = 1 + below(l->blob.len - r.off);
+		r.wanted = 1 + below(r.len);
+		check(fetch_early(w->f, &r) == 0);
+	}
+}
+
 struct filled {
 	unsigned layers; /* bits */
 };
@@ -161,6 +177,10 @@ static int simulate(void *arg)
 
 	(void)arg;
 	scope_init(&scope, w->loop);
+	if (chance(500))
+		ask_early();
+	if (chance(500))
+		task_sleep_ms((unsigned)below(1000));
 	for (unsigned i = 0; i < n; i++) {
 		readers[i].number = i;
 		assert_int_equal(scope_spawn(&scope, reader, &readers[i], &readers[i].task), 0);

@@ -68,6 +68,16 @@ may_suspend int registry_blob(struct registry *r, const struct blob_request *q,
 	return q->on_data(q->arg, q->off, zeros, q->len);
 }
 
+struct layer *layers_find_blob(struct layers *ls, const struct digest *blob)
+{
+	(void)ls;
+	for (size_t i = 0; i < LAYERS; i++) {
+		if (known[i].id && digest_eq(&known[i].blob, blob))
+			return &known[i];
+	}
+	return NULL;
+}
+
 struct layer *layers_find(struct layers *ls, const struct digest *blob, const struct digest *trust)
 {
 	(void)ls;
@@ -252,6 +262,30 @@ may_suspend static void end(void)
 		assert_int_equal(known[i].users, 0);
 }
 
+/* Who watches. */
+static struct {
+	unsigned told;
+	size_t blobs;
+} watched;
+
+static void watch(void *arg, struct str ref, const struct digest *blobs, size_t n)
+{
+	assert_ptr_equal(arg, &watched);
+	assert_true(str_eq(ref, STR("r")) || str_eq(ref, STR("another")));
+	for (size_t i = 0; i < n; i++)
+		assert_null(layers_find_blob(NULL, &blobs[i]));
+	watched.told++;
+	watched.blobs = n;
+}
+
+static void expect_told(unsigned times, size_t blobs)
+{
+	assert_int_equal(watched.told, times);
+	assert_int_equal(watched.blobs, blobs);
+	watched.told = 0;
+	watched.blobs = 0;
+}
+
 /* The first question brings the ends of all blobs; the others then cost their table only. */
 may_suspend static int toc_main(void *arg)
 {
@@ -259,8 +293,10 @@ may_suspend static int toc_main(void *arg)
 
 	(void)arg;
 	begin();
+	resolver_watch(resolver, watch, &watched);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(ask(&q[i]), 0);
+		expect_told(i == 0, i == 0 ? 3 : 0); /* of all at once */
 		assert_int_equal(tails, 3);
 		assert_int_equal(adds, i + 1);
 	}
@@ -269,6 +305,10 @@ may_suspend static int toc_main(void *arg)
 	assert_int_equal(notes, 1);
 	assert_int_equal(adds, 3);
 	assert_int_equal(manifests, 0);
+	known[1].id = 0; /* one has gone: only that is new */
+	adds = 1;
+	assert_int_equal(ask(&q[1]), 0);
+	expect_told(1, 1);
 	end();
 	return 0;
 }
@@ -312,8 +352,10 @@ may_suspend static int manifest_main(void *arg)
 		 text);
 	manifest = manifest_of(note);
 	begin();
+	resolver_watch(resolver, watch, &watched);
 	q.blob = digest_of(2);
 	assert_int_equal(ask(&q), -EOPNOTSUPP);
+	expect_told(1, 2);
 	task_sleep_ms(1000);
 	assert_int_equal(adds, 2);
 	q.blob = digest_of(1);
