@@ -274,6 +274,10 @@
 #define FETCH_EARLY_HURRY       4        /* and so many more, for reads that wait */
 #define FETCH_EARLY_IDLE_MS     10000    /* that nobody comes for */
 #define FETCH_EARLY_LOOK_MS     1000     /* so often that is looked for */
+#define FETCH_FIRST_MAX         MiB(256) /* before a layer's landmark, foreseen */
+#define FETCH_FIRSTS_MAX        64       /* layers of which that is under way */
+#define FETCH_FIRST_WHOLE_MAX   MiB(32)  /* whole contents; of larger ones little is read */
+#define FETCH_FIRST_LOOK_MS     5        /* for the next of it */
 #define FETCH_WAITING_MAX       8192     /* reads that wait */
 #define FETCH_STREAM_MAX        MiB(80)  /* output to decode for one chunk */
 #define FETCH_TRIP_START        KiB(512) /* bytes that come in a round trip, until that is seen */

@@ -633,6 +633,9 @@ may_suspend void fetcher_free(struct fetcher *f)
 	timer_stop(f->loop, &f->unpause);
 	timer_stop(f->loop, &f->gathered);
 	timer_stop(f->loop, &f->stalls);
+	while (!list_empty(&f->foreseen)) /* nobody waits for it */
+		flight_end(f, container_of(f->foreseen.next, struct flight, link), -ECANCELED,
+			   NULL);
 	require(f->flights.count == 0 && f->buffered == 0);
 	map_fini(&f->flights);
 	memory_fini(f);

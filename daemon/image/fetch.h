@@ -39,6 +39,9 @@ may_suspend int fetch_copy(struct fetcher *f, struct object *obj, uint64_t off, 
 /* Are they on the disk already? Does not suspend. */
 bool fetch_present(struct fetcher *f, struct object *obj, uint64_t off, uint64_t len);
 
+/* What lies before the layer's landmark is foreseen, from now on, in the order of the blob. */
+void fetch_first(struct fetcher *f, uint32_t layer);
+
 /* A part of a blob that will be wanted, as it was before, of a layer whose table of contents is not
  * here yet: its compressed bytes are held in memory until chunks that lie in it are fetched, or
  * FETCH_EARLY_IDLE_MS. In the order of asking; FETCH_EARLY_MAX of it until such fetches come.
@@ -55,9 +58,8 @@ int fetch_early(struct fetcher *f, const struct early_range *r);
  * not suspend. */
 void fetch_follow(struct fetcher *f, struct object *obj, uint64_t off);
 
-/* Fetches the rest of the layer in the background: first its prioritised part, then the rest in the
- * order of the blob. Calling it again does nothing. When all is here, done(arg, layer id) is called
- * on the loop. */
+/* Fetches the rest of the layer in the background, in the order of the blob. Calling it again does
+ * nothing. When all is here, done(arg, layer id) is called on the loop. */
 int fetch_fill(struct fetcher *f, uint32_t layer, void (*done)(void *arg, uint32_t layer),
 	       void *arg, struct err *err);
 /* Stops it; transfers of it are cancelled. */

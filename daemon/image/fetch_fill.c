@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The background: layers are fetched in the order of their blobs, so what their landmark wants
- * first comes first; the rest of any layer waits for the first parts of all. Passes go on, with
- * growing pauses after failures, until a pass finds everything here. Owns the fills. Loop thread.
+ * The background: layers are fetched in the order of their blobs, that which is read just now
+ * first. Passes go on, with growing pauses after failures, until a pass finds everything here. Owns
+ * the fills. Loop thread.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,7 +22,6 @@ struct fill {
 	struct scope scope; /* its transfers */
 	struct task *task;
 	bool active; /* not in a pause */
-	bool first;  /* in the prioritised part; counted */
 	/* Of this pass. */
 	bool failed, stop;
 	uint32_t lacking; /* first chunk of what was not complete; UINT32_MAX = none */
@@ -45,15 +44,6 @@ void fill_failed(struct fill *fl, uint32_t index, const struct flight_failure *w
 		fl->skip_hosts |= 1u << why->host;
 }
 
-static void set_first(struct fill *fl, bool first)
-{
-	if (fl->first == first)
-		return;
-	fl->first = first;
-	fl->f->fills_first += first ? 1 : -1u;
-	waitq_wake_all(&fl->f->quiet);
-}
-
 static struct fill *fill_find(struct fetcher *f, uint32_t layer)
 {
 	for (struct list *l = f->fills.next; l != &f->fills; l = l->next) {
@@ -65,12 +55,12 @@ static struct fill *fill_find(struct fetcher *f, uint32_t layer)
 	return NULL;
 }
 
-/* Is another layer to be filled first? A prioritised part goes before what is being read. */
+/* Is another layer to be filled first? */
 static bool other_first(const struct fill *fl)
 {
 	const struct fill *hot = fl->f->hot == fl->layer ? NULL : fill_find(fl->f, fl->f->hot);
 
-	return !fl->first && (fl->f->fills_first || (hot && hot->active));
+	return hot && hot->active;
 }
 
 void fetch_hold(struct fetcher *f, bool held)
@@ -88,7 +78,7 @@ static uint64_t busy_ns(const struct fill *fl)
 	uint64_t now = loop_now_ns(f->loop), quiet = f->demand_ns + FETCH_QUIET_MS * NS_PER_MS,
 		 most = f->busy_ns + FETCH_BUSY_MAX_MS * NS_PER_MS;
 
-	if (fl->first || !f->demand_ns)
+	if (!f->demand_ns)
 		return 0;
 	if (quiet > most)
 		quiet = most;
@@ -261,13 +251,10 @@ may_suspend static int fill_batch(struct fill *fl, struct batch *b, struct err *
 may_suspend static int fill_next(struct fill *fl, uint32_t *at, struct err *err)
 {
 	struct batch b;
-	struct layer *l;
 	int r = batch_read(fl->f, fl->layer, *at, FETCH_NEIGHBOURS_MAX, &b, err);
 
 	if (r < 0)
 		return r;
-	l = layers_get(fl->f->layers, fl->layer);
-	set_first(fl, l && b.chunks[0].blob_off < l->info.prefetch_end);
 	r = fill_batch(fl, &b, err);
 	*at += b.n;
 	batch_free(fl->f, &b);
@@ -281,10 +268,8 @@ may_suspend static int fill_pass(struct fill *fl, uint32_t from, struct err *err
 	int r = 0;
 
 	while (r == 0 && !fl->stop) {
-		struct layer *l = layers_get(fl->f->layers, fl->layer);
+		struct layer *l;
 
-		if (l && at == 0 && l->info.prefetch_end)
-			set_first(fl, true);
 		r = fill_gate(fl, &waited);
 		l = layers_get(fl->f->layers, fl->layer);
 		if (!l || at >= l->info.chunks_n)
@@ -313,7 +298,6 @@ may_suspend static int fill_settle(struct fill *fl)
 
 may_suspend static int fill_pause(struct fill *fl)
 {
-	set_first(fl, false);
 	if (!fl->failed && fl->started) {
 		fl->pause_ms = 0;
 		return 0; /* to see whether all is here */
@@ -389,7 +373,6 @@ may_suspend static int fill_main(void *arg)
 		r = fill_run(fl);
 		f->fills_running--;
 	}
-	set_first(fl, false);
 	scope_cancel(&fl->scope);
 	scope_wait(&fl->scope);
 	scope_fini(&fl->scope);

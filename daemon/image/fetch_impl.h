@@ -79,9 +79,10 @@ struct fetcher {
 	uint64_t awaited; /* bytes that they have asked for and that have not come */
 	unsigned backgrounds;
 	unsigned follows;
+	unsigned firsts;    /* tasks of fetch_first.c */
 	struct waitq quiet; /* no demand waits any more; a background transfer has ended */
 	struct list fills;  /* fill.link */
-	unsigned fills_running, fills_first; /* of them in their prioritised part */
+	unsigned fills_running;
 	unsigned holds;
 	unsigned knows[FETCH_SLOTS]; /* by layer */
 	uint64_t demand_ns;          /* when a read last had to wait */

@@ -191,6 +191,8 @@ bool transfer_overtake(struct flight *fl)
 	 * else it is not waited for. */
 	if (t->class == FETCH_BACKGROUND && p && t->pos > t->off &&
 	    p->off + p->len <= t->pos + FETCH_URGENT) {
+		if (!t->urgent)
+			t->moved_ns = loop_now_ns(t->f->loop);
 		t->urgent = true;
 		registry_urgent(t->f->registry);
 		return false;
@@ -201,8 +203,9 @@ bool transfer_overtake(struct flight *fl)
 
 /* --- what stands still ------------------------------------------------------------------------
  * A lost packet at the end of an answer, or of a connection's beginning, costs a retransmission
- * time-out, many round trips: the same bytes come sooner by another connection. Once; and where a
- * part is here already only if the link has nothing else to bring.
+ * time-out, many round trips; what was held back for long may need as many to go on. The same bytes
+ * come sooner by another connection. Once; and where a part is here already only if the link has
+ * nothing else to bring.
  */
 
 static bool stands_still(const struct transfer *t, uint64_t now)
@@ -213,8 +216,8 @@ static bool stands_still(const struct transfer *t, uint64_t now)
 		most = FETCH_STALL_MS * NS_PER_MS;
 	if (!t->first_ns && most < FETCH_STALL_FIRST_MS * NS_PER_MS)
 		most = FETCH_STALL_FIRST_MS * NS_PER_MS;
-	if (t->class == FETCH_BACKGROUND || t->early || !t->pieces || !t->moved_ns ||
-	    now - t->moved_ns <= most)
+	if ((t->class == FETCH_BACKGROUND && !t->urgent) || t->early || !t->pieces ||
+	    !t->moved_ns || now - t->moved_ns <= most)
 		return false;
 	return !t->first_ns || (list_empty(&t->f->wanted) && list_empty(&t->f->foreseen));
 }

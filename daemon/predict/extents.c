@@ -85,7 +85,8 @@ static int take_list(const char *in, struct arena *a, struct extents *e)
 					  le32toh(it.len)};
 		bytes += list[i].len;
 		if (list[i].blob >= e->blobs_n || list[i].content >= e->contents_n ||
-		    !list[i].len || list[i].off > INT64_MAX || bytes > EXTENTS_BYTES_MAX)
+		    !list[i].len || list[i].off > INT64_MAX - list[i].len ||
+		    bytes > EXTENTS_BYTES_MAX)
 			return -EBADMSG;
 	}
 	e->list = list;
@@ -95,12 +96,13 @@ static int take_list(const char *in, struct arena *a, struct extents *e)
 /* The record may lie anywhere; digests are bytes. */
 static int take_all(struct str value, struct arena *a, struct extents *e)
 {
-	const char *in = value.p + sizeof(struct head);
 	struct head h;
+	const char *in;
 
 	if (value.len < sizeof(h))
 		return -EBADMSG;
 	memcpy(&h, value.p, sizeof(h));
+	in = value.p + sizeof(h);
 	*e = (struct extents){.blobs_n = le32toh(h.blobs),
 			      .contents_n = le32toh(h.contents),
 			      .n = le32toh(h.list)};

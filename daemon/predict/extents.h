@@ -37,7 +37,8 @@ int extents_encode(const struct extents *e, struct buf *value) must_check;
 int extents_decode(struct str value, struct arena *a, struct extents *ret,
 		   struct err *err) must_check;
 
-/* What all of n > 0 have, in the order of the first. -ENOMEM. */
+/* What all of n > 0 have, in the order of the first, whose blobs and contents it keeps: not to be
+ * encoded. -ENOMEM. */
 int extents_common(const struct extents *all, size_t n, struct arena *a,
 		   struct extents *ret) must_check;
 

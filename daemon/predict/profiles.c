@@ -146,7 +146,14 @@ static int load_extents(struct loading *l, struct str key, struct str value)
 {
 	uint64_t size = key.len + value.len;
 	uint32_t n = (uint32_t)key.len;
+	auto_arena struct arena a;
+	struct extents e;
+	int r;
 
+	arena_init(&a, ARENA_MAX);
+	r = extents_decode(value, &a, &e, NULL);
+	if (r < 0)
+		return r == -ENOMEM ? r : load_bad(l, key);
 	if (buf_append(&l->extents, &size, sizeof(size)) < 0 ||
 	    buf_append(&l->extents, &n, sizeof(n)) < 0 ||
 	    buf_append(&l->extents, key.p, key.len) < 0)
@@ -371,6 +378,15 @@ static size_t find_best(struct profiles *p, struct str repository, struct known 
 	return n;
 }
 
+bool profiles_any(const struct profiles *p, struct str repository)
+{
+	for (struct list *it = p->by_use.next; it != &p->by_use; it = it->next) {
+		if (str_eq(container_of(it, struct known, link)->info.repository, repository))
+			return true;
+	}
+	return false;
+}
+
 may_suspend int profiles_of(struct profiles *p, struct str repository, struct arena *a,
 			    struct profile *ret, size_t max, struct err *err)
 {
@@ -440,7 +456,9 @@ may_suspend int profiles_extents(struct profiles *p, struct str repository, stru
 		r = meta_read(p->meta, extents_job, &rd[i]);
 		if (r == -ENOMEM || r == -ECANCELED || r == -EIO)
 			return r;
-		found += r == 0; /* else it was removed meanwhile, or is damaged */
+		if (r < 0) /* just being written, removed meanwhile, or damaged */
+			return 0;
+		found++;
 	}
 	return found;
 }

@@ -24,6 +24,9 @@ void profiles_free(struct profiles *p);
 may_suspend int profiles_get(struct profiles *p, struct str repository, struct str executable,
 			     struct arena *a, struct profile *ret, struct err *err) must_check;
 
+/* Is there any of the repository? */
+bool profiles_any(const struct profiles *p, struct str repository);
+
 /* Those of a repository, whatever the executable, most starts first, max at most: for when it is
  * not known what will run. Answers how many; -EIO, -ENOMEM. */
 may_suspend int profiles_of(struct profiles *p, struct str repository, struct arena *a,

@@ -353,6 +353,8 @@ may_suspend int lazy_prepare(struct snaps *s, struct str parent, const struct la
 			 STR_ARG(ref->value), STR_ARG(q.ref), id);
 		layer_event("layer-lazy", layer);
 		fill_layer(s, layer);
+		if (s->options.lazy.starts)
+			starts_layer(s->options.lazy.starts, q.ref, id);
 	}
 	return r;
 }

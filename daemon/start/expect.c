@@ -182,6 +182,12 @@ may_suspend static int expect_task(void *arg)
 	return 0;
 }
 
+void starts_layer(struct starts *s, struct str ref, uint32_t layer)
+{
+	if (!profiles_any(s->o.profiles, profile_repository_of(ref)))
+		fetch_first(s->o.fetcher, layer);
+}
+
 void starts_expect(struct starts *s, struct str ref, const struct digest *blobs, size_t n)
 {
 	struct expected *x;

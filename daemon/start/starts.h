@@ -74,6 +74,10 @@ void starts_fuse_read(struct starts *s, uint64_t object, uint64_t off, uint64_t 
  * common is asked for before their tables of contents are here. */
 void starts_expect(struct starts *s, struct str ref, const struct digest *blobs, size_t n);
 
+/* A layer of the image has become known: where no start was seen, its landmark tells what is read.
+ */
+void starts_layer(struct starts *s, struct str ref, uint32_t layer);
+
 /*
  * The next start of the image `ref` (any tag and digest of its repository), as a document of
  * predict/recording.h, appended to ret once it has been watched. -ETIMEDOUT: none began within

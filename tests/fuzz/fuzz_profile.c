@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Profiles and recorded starts, from anywhere: any bytes are refused or are valid. The first byte
- * says what they are: '0' a record (u16 length of the key, key, value), '1' a profile's document,
- * '2' a recording's. What is taken goes all the way: merged, written and read again, predicted
- * from.
+ * Profiles, recorded starts and extents, from anywhere: any bytes are refused or are valid. The
+ * first byte says what they are: '0' a record (u16 length of the key, key, value), '1' a profile's
+ * document, '2' a recording's, '3' a record of extents. What is taken goes all the way: merged,
+ * written and read again, predicted from, compared with itself.
  */
 #include <stdint.h>
 #include <string.h>
 
+#include "predict/extents.h"
 #include "predict/predictor.h"
 #include "predict/recording.h"
 
@@ -122,6 +123,38 @@ static void recording(struct str in, struct arena *a)
 	use(&p, a);
 }
 
+static void same_extents(const struct extents *a, const struct extents *b)
+{
+	require(a->n == b->n);
+	for (size_t i = 0; i < a->n; i++) {
+		const struct extent *x = &a->list[i], *y = &b->list[i];
+
+		require(x->blob < a->blobs_n && x->content < a->contents_n && x->len > 0);
+		require(x->off == y->off && x->len == y->len);
+		require(digest_eq(&a->blobs[x->blob], &b->blobs[y->blob]));
+		require(digest_eq(&a->contents[x->content], &b->contents[y->content]));
+	}
+}
+
+static void places(struct str in, struct arena *a)
+{
+	auto_buf struct buf value = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct extents two[2], common;
+
+	if (extents_decode(in, a, &two[0], &err) < 0) {
+		require(err.text[0]);
+		return;
+	}
+	require(extents_encode(&two[0], &value) == 0);
+	require(value.len == in.len && memcmp(value.data, in.p, in.len) == 0);
+	in = (struct str){(char *)value.data, value.len};
+	require(extents_decode(in, a, &two[1], NULL) == 0);
+	same_extents(&two[0], &two[1]);
+	require(extents_common(two, 2, a, &common) == 0);
+	same_extents(&two[0], &common);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct err err = ERR_INIT;
@@ -139,6 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		use(&p, &a);
 	else if (data[0] == '2')
 		recording(in, &a);
+	else if (data[0] == '3')
+		places(in, &a);
 	else
 		require(data[0] != '1' || err.text[0]);
 	arena_fini(&a);

@@ -471,9 +471,38 @@ static int stall_main(void *arg)
 	return 0;
 }
 
+/* Reads wait for a transfer of the background that stands still. */
+static int background_stall_main(void *arg)
+{
+	const struct fake_layer *l = w->layers[longest_content()->sources[0].layer - 1];
+	struct filled filled = {0};
+	uint64_t ms, most = 0;
+
+	(void)arg;
+	w->bytes_per_ms = 1000;
+	assert_int_equal(fetch_fill(w->f, l->l.id, layer_done, &filled, NULL), 0);
+	while (!w->requests[FETCH_BACKGROUND]) {
+		w->stall_at = KiB(65);
+		assert_int_equal(task_sleep_ms(1), 0);
+	}
+	w->stall_at = 0;
+	assert_int_equal(task_sleep_ms(2000), 0);
+	for (uint32_t i = 0; i < l->objects_n; i++) {
+		struct fake_content *c = content_by_key(&l->objects[i].key);
+
+		assert_int_equal(timed_read(c, 0, c->size, &ms), 0);
+		most = ms > most ? ms : most;
+	}
+	assert_in_range(most, FETCH_STALL_MS, STALL_MS / 2);
+	fetcher_free(w->f);
+	check_once();
+	return 0;
+}
+
 static void test_stall(void **state)
 {
 	(void)state;
+	run_seed(CALM_SEED, background_stall_main);
 	stall_at = 1; /* before the first byte */
 	run_seed(CALM_SEED, stall_main);
 	stall_at = KiB(65); /* in the middle */

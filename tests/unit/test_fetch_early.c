@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Parts of blobs that are asked for before anybody can know what is in them, in the fetcher's world
- * and in virtual time.
+ * What is asked for before anybody reads: parts of blobs of which nobody can know yet what is in
+ * them, and what lies before landmarks; in the fetcher's world and in virtual time.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -239,6 +239,59 @@ static void test_wrong(void **state)
 	run(wrong_main);
 }
 
+/* --- what lies before a landmark --------------------------------------------------------------
+ */
+
+static bool is_here(const struct index_chunk *ch, const struct fake_layer *l)
+{
+	struct fake_content *c = content_by_key(&l->objects[ch->object].key);
+
+	return c->obj.complete || c->written || ch->zeros ||
+	       c->here[ch - l->chunks - l->objects[ch->object].chunk];
+}
+
+static int first_main(void *arg)
+{
+	uint32_t behind = 0;
+
+	(void)arg;
+	layer->l.info.prefetch_end = layer->blob.len / 2;
+	fetch_first(w->f, layer->l.id);
+	assert_int_equal(task_sleep_ms(60000), 0);
+	assert_int_equal(w->requests[FETCH_DEMAND] + w->requests[FETCH_BACKGROUND], 0);
+	for (uint32_t i = 0; i < layer->chunks_n; i++) {
+		const struct index_chunk *c = &layer->chunks[i];
+
+		if (c->blob_off < layer->l.info.prefetch_end)
+			check(is_here(c, layer));
+		else
+			behind += !is_here(c, layer);
+	}
+	assert_true(behind > 0);
+	assert_int_equal(w->f->firsts, 0);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static int first_ends_main(void *arg)
+{
+	(void)arg;
+	w->bytes_per_ms = 10;
+	layer->l.info.prefetch_end = layer->blob.len;
+	fetch_first(w->f, layer->l.id);
+	assert_int_equal(task_sleep_ms(200), 0);
+	assert_true(w->requests[FETCH_PREDICTED] > 0);
+	fetcher_free(w->f);
+	return 0;
+}
+
+static void test_landmark(void **state)
+{
+	(void)state;
+	run(first_main);
+	run(first_ends_main);
+}
+
 /* --- bounds -----------------------------------------------------------------------------------
  */
 
@@ -275,9 +328,10 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_used),  cmocka_unit_test(test_beside),
-		cmocka_unit_test(test_idle),  cmocka_unit_test(test_fails),
-		cmocka_unit_test(test_wrong), cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_used),     cmocka_unit_test(test_beside),
+		cmocka_unit_test(test_idle),     cmocka_unit_test(test_fails),
+		cmocka_unit_test(test_wrong),    cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_landmark),
 	};
 
 	prctl(PR_SET_TIMERSLACK, 1);

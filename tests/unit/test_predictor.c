@@ -1,132 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Predictions in small worlds: what is asked for, in which order, how far ahead, and what is learnt
  * from what is used. */
-#include "profile_fixture.h"
-
-#include "predict/predictor.h"
-
-#define MS   1000000ull /* ns */
-#define UNIT ((uint64_t)PROFILE_UNIT)
-
-/* An object of each path; its number is the place in the list of files, and OBJECTS. */
-#define OBJECTS 1000
-
-static struct predictor *p;
-static uint64_t now;
-static struct predict_range out[64];
-static char seen[1 << 16]; /* what a test was told */
-
-static struct predict_options defaults(void)
-{
-	return (struct predict_options){.rtt_ns = 10 * MS, .rate = 10000000};
-}
-
-static void open_with(const struct predict_options *o)
-{
-	now = 0;
-	seen[0] = 0;
-	assert_int_equal(predictor_new(o, &p), 0);
-}
-
-static int close_it(void **state)
-{
-	predictor_free(p);
-	p = NULL;
-	return teardown(state);
-}
-
-static uint64_t object_of(const char *path)
-{
-	for (size_t i = 0; i < predictor_files(p); i++) {
-		if (str_eq(predictor_path(p, i), str_of(path)))
-			return OBJECTS + i;
-	}
-	return 1; /* some other */
-}
-
-static void resolve_all(uint64_t size)
-{
-	for (size_t i = 0; i < predictor_files(p); i++)
-		predictor_resolve(p, i, OBJECTS + i, size);
-}
-
-static void start(const struct profile *profile, const struct predict_options *o)
-{
-	open_with(o);
-	assert_int_equal(predictor_add(p, profile), 0);
-	resolve_all(MiB(1024));
-}
-
-static struct predict_stats stats(void)
-{
-	struct predict_stats s;
-
-	predictor_stats(p, &s);
-	assert_int_equal(s.asked.bytes, s.flight.bytes + s.unused.bytes + s.right.bytes +
-						s.wrong.bytes + s.failed.bytes);
-	assert_int_equal(s.asked.units, s.flight.units + s.unused.units + s.right.units +
-						s.wrong.units + s.failed.units);
-	return s;
-}
-
-static size_t next(void)
-{
-	size_t n = predictor_next(p, now, out, array_size(out));
-
-	for (size_t i = 0; i < n; i++) {
-		assert_true(out[i].len > 0 && out[i].len <= PREDICT_RANGE_MAX);
-		assert_int_equal(out[i].off % UNIT, 0);
-	}
-	return n;
-}
-
-/* "path first+units" of each range that is to be asked for now. */
-static const char *asked(void)
-{
-	size_t n = next(), at = 0;
-
-	seen[0] = 0;
-	for (size_t i = 0; i < n; i++) {
-		struct str path = predictor_path(p, out[i].object - OBJECTS);
-
-		at += (size_t)snprintf(seen + at, sizeof(seen) - at, "%s%s" STR_FMT " %llu+%llu",
-				       i ? ", " : "", out[i].level == PREDICT_PAGE ? "page " : "",
-				       STR_ARG(path), (unsigned long long)(out[i].off / UNIT),
-				       (unsigned long long)((out[i].len + UNIT - 1) / UNIT));
-	}
-	return seen;
-}
-
-static void arrive_all(size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (out[i].level == PREDICT_FETCH)
-			predictor_arrived(p, out[i].object, out[i].off, out[i].len, now);
-	}
-}
-
-static void use(const char *path, uint32_t unit)
-{
-	predictor_seen(p, object_of(path), unit, 1, now);
-}
-
-/* A profile of n files of so many units each, /0000, /0001, …, a ms apart. */
-static struct profile many(uint32_t n, uint32_t units)
-{
-	struct said *said = arena_alloc(&arena, n * sizeof(*said));
-
-	for (uint32_t i = 0; i < n; i++)
-		said[i] = (struct said){arena_printf(&arena, "/%04u", i), 0, units, i};
-	return build(said, n, true);
-}
-
-static const char *nth(uint32_t i)
-{
-	static char name[16];
-
-	snprintf(name, sizeof(name), "/%04u", i);
-	return name;
-}
+#include "predictor_fixture.h"
 
 /* --- order ------------------------------------------------------------------------------------ */
 
@@ -210,8 +85,7 @@ static void test_not_likely(void **state)
 	assert_int_equal(stats().unforeseen.units, 1);
 }
 
-/* --- a start that repeats the profile ----------------------------------------------------------
- */
+/* --- a start that repeats the profile --------------------------------------------------------- */
 
 static void test_repeat(void **state)
 {
@@ -392,8 +266,7 @@ static void test_parts(void **state)
 	assert_int_equal(stats().unused.bytes, 2 * UNIT + 10);
 }
 
-/* --- a start that does something else ----------------------------------------------------------
- */
+/* --- a start that does something else --------------------------------------------------------- */
 
 /* Nothing of the profile is read: one window is wasted, then no more. */
 static void test_other_program(void **state)
@@ -504,8 +377,7 @@ static void test_judged_passed(void **state)
 	assert_int_equal(stats().wrong.units, 1);
 }
 
-/* --- the position ------------------------------------------------------------------------------
- */
+/* --- the position ----------------------------------------------------------------------------- */
 
 static void test_position(void **state)
 {
@@ -555,196 +427,7 @@ static void test_skipped(void **state)
 	assert_string_equal(asked(), "/0002 0+1, /0003 0+1, /0004 0+1, /0005 0+1");
 }
 
-/* --- several programs --------------------------------------------------------------------------
- */
-
-static const struct said server[] = {
-	{"/lib/ld", 0, 1, 0}, {"/lib/c", 0, 2, 1}, {"/bin/server", 0, 4, 2}, {"/data", 0, 8, 50}};
-static const struct said client[] = {
-	{"/bin/client", 0, 2, 0}, {"/lib/ld", 0, 1, 1}, {"/lib/c", 0, 2, 2}, {"/help", 0, 3, 50}};
-
-static void two_programs(uint32_t server_starts, uint32_t client_starts,
-			 const struct predict_options *o)
-{
-	struct profile a = built(server), b = built(client);
-
-	a.executable = STR("/bin/server");
-	a.starts = server_starts;
-	b.executable = STR("/bin/client");
-	b.starts = client_starts;
-	open_with(o);
-	assert_int_equal(predictor_add(p, &b), 0);
-	assert_int_equal(predictor_add(p, &a), 0);
-	resolve_all(MiB(1));
-}
-
-/* What both have first, then the likelier one's. */
-static void test_programs_order(void **state)
-{
-	struct predict_options o = defaults();
-
-	(void)state;
-	two_programs(6, 4, &o);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+4, /data 0+8");
-}
-
-/* Neither is likely: nothing that only one of them has. */
-static void test_programs_unsure(void **state)
-{
-	struct predict_options o = defaults();
-
-	(void)state;
-	two_programs(3, 3, &o);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2");
-	predictor_exec(p, STR("/bin/client"), now);
-	assert_string_equal(asked(), "/bin/client 0+2, /help 0+3");
-}
-
-/* The only program that is known is not the one that runs. */
-static void test_programs_stranger(void **state)
-{
-	struct profile a = built(server);
-	struct predict_options o = defaults();
-
-	(void)state;
-	o.ahead_min = o.ahead_max = 4 * UNIT;
-	a.executable = STR("/bin/server");
-	open_with(&o);
-	assert_int_equal(predictor_add(p, &a), 0);
-	resolve_all(MiB(1));
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+1");
-	arrive_all(3);
-	predictor_exec(p, STR("/bin/sh"), now);
-	assert_string_equal(asked(), "");
-}
-
-static void test_programs_unlikely(void **state)
-{
-	struct predict_options o = defaults();
-
-	(void)state;
-	two_programs(20, 1, &o);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+4, /data 0+8");
-	arrive_all(4);
-	assert_string_equal(asked(), "");
-	predictor_exec(p, STR("/bin/client"), now);
-	assert_string_equal(asked(), "/bin/client 0+2, /help 0+3");
-}
-
-/* Two programs of one image: only a little of the other one is fetched. */
-static void test_programs_exec(void **state)
-{
-	static const struct said uses[] = {
-		{"/bin/client", 0, 1, 0}, {"/bin/client", 1, 1, 0}, {"/lib/ld", 0, 1, 0},
-		{"/lib/c", 0, 1, 0},      {"/lib/c", 1, 1, 0},      {"/help", 0, 1, 0},
-		{"/help", 1, 1, 0},       {"/help", 2, 1, 0},
-	};
-	struct predict_options o = defaults();
-
-	(void)state;
-	o.ahead_min = o.ahead_max = 4 * UNIT;
-	two_programs(6, 4, &o);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2, /bin/server 0+1");
-	now += 10 * MS;
-	arrive_all(3);
-	predictor_exec(p, STR("/bin/client"), now);
-	predictor_exec(p, STR("/bin/server"), now); /* a child: changes nothing */
-	for (size_t i = 0; i < array_size(uses); i++) {
-		size_t n;
-
-		while ((n = next()) > 0) {
-			now += 10 * MS;
-			arrive_all(n);
-		}
-		use(uses[i].path, uses[i].unit);
-	}
-	assert_int_equal(stats().hits.units, 8);
-	assert_int_equal(stats().asked.units, 8 + 1);
-	assert_int_equal(stats().places, 8);
-	assert_int_equal(stats().recall, 100);
-	now += 3000 * MS;
-	next();
-	assert_int_equal(stats().wrong.units, 1);
-}
-
-/* Nothing says what is executed, but it is what is read first. */
-static void test_programs_first_read(void **state)
-{
-	struct predict_options o = defaults();
-
-	(void)state;
-	two_programs(6, 4, &o);
-	use("/bin/client", 0);
-	assert_int_equal(stats().places, 8);
-	assert_string_equal(asked(), "/bin/client 1+1, /lib/ld 0+1, /lib/c 0+2, /help 0+3");
-}
-
-static void test_programs_neither(void **state)
-{
-	struct predict_options o = defaults();
-
-	(void)state;
-	two_programs(6, 4, &o);
-	predictor_exec(p, STR("/bin/sh"), now);
-	assert_string_equal(asked(), "/lib/ld 0+1, /lib/c 0+2");
-}
-
-/* A profile of which the executable was not known serves those that have none. */
-static void test_programs_not_known(void **state)
-{
-	struct profile a = built(server), b = built(client);
-	struct predict_options o = defaults();
-
-	(void)state;
-	a.executable = STR("/bin/server");
-	b.executable = STR("");
-	open_with(&o);
-	assert_int_equal(predictor_add(p, &a), 0);
-	assert_int_equal(predictor_add(p, &b), 0);
-	resolve_all(MiB(1));
-	predictor_exec(p, STR("/bin/sh"), now);
-	assert_int_equal(stats().places, 8);
-}
-
-static void test_programs_too_many(void **state)
-{
-	struct profile a = built(server);
-	struct predict_options o = defaults();
-
-	(void)state;
-	open_with(&o);
-	for (unsigned i = 0; i < 2 * PREDICT_PROFILES_MAX; i++) {
-		a.executable = str_of(arena_printf(&arena, "/bin/%u", i));
-		assert_int_equal(predictor_add(p, &a), 0);
-	}
-	resolve_all(MiB(1));
-	assert_int_equal(stats().places, 15);
-	predictor_exec(p, STR("/bin/7"), now);
-	assert_int_equal(stats().places, 15);
-}
-
-static void test_nothing(void **state)
-{
-	struct profile none = build(server, 0, true);
-	struct predict_options o = defaults();
-
-	(void)state;
-	open_with(&o);
-	assert_int_equal(next(), 0);
-	predictor_exec(p, STR("/bin/sh"), now);
-	predictor_seen(p, 1, 0, 3, now);
-	predictor_arrived(p, 1, 0, UNIT, now);
-	assert_int_equal(next(), 0);
-	assert_int_equal(stats().unforeseen.units, 3);
-	assert_int_equal(stats().precision, 100);
-	predictor_free(p);
-	open_with(&o);
-	assert_int_equal(predictor_add(p, &none), 0);
-	assert_int_equal(next(), 0);
-}
-
-/* --- what is local ------------------------------------------------------------------------------
- */
+/* --- what is local ---------------------------------------------------------------------------- */
 
 /* arg: objects below that are here. */
 static bool below(void *arg, uint64_t object, uint64_t off, uint64_t len)
@@ -813,91 +496,7 @@ static void test_local_partly(void **state)
 	assert_string_equal(asked(), "page /0002 0+1");
 }
 
-/* --- other versions -----------------------------------------------------------------------------
- */
-
-static void test_versions(void **state)
-{
-	static const struct said said[] = {{"/a", 0, 4, 0},
-					   {"/gone", 0, 4, 10},
-					   {"/small", 0, 4, 20},
-					   {"/empty", 0, 4, 30},
-					   {"/large", 0, 4, 40}};
-	struct profile profile = built(said);
-	struct predict_options o = defaults();
-
-	(void)state;
-	open_with(&o);
-	assert_int_equal(predictor_add(p, &profile), 0);
-	assert_int_equal(predictor_files(p), 5);
-	assert_string_equal(asked(), ""); /* nothing is known yet */
-	predictor_resolve(p, 4, OBJECTS + 4, MiB(100));
-	assert_string_equal(asked(), "/large 0+4");
-	predictor_absent(p, 1);
-	predictor_resolve(p, 2, OBJECTS + 2, UNIT + 1);
-	predictor_resolve(p, 3, OBJECTS + 3, 0);
-	predictor_resolve(p, 0, OBJECTS, 4 * UNIT);
-	predictor_resolve(p, 0, 7, MiB(100)); /* again: nothing */
-	predictor_absent(p, 0);
-	assert_string_equal(asked(), "/a 0+4, /small 0+2");
-	assert_int_equal(stats().asked.bytes, 8 * UNIT + UNIT + 1);
-	arrive_all(2);
-	predictor_exec(p, STR("/usr/bin/redis"), now);
-	use("/a", 0);
-	use("/small", 1);
-	use("/large", 3);
-	assert_int_equal(stats().places, 10); /* without what is not there */
-	assert_int_equal(stats().position, 10);
-	assert_int_equal(stats().hits.units, 2);
-}
-
-/* Two paths of one content: asked for once, at the earlier place. */
-static void test_same_content(void **state)
-{
-	static const struct said said[] = {{"/first", 0, 2, 0}, {"/x", 0, 1, 10}, {"/z", 0, 3, 20}};
-	struct profile profile = built(said);
-	struct predict_options o = defaults();
-
-	(void)state;
-	for (unsigned turn = 0; turn < 2; turn++) {
-		open_with(&o);
-		assert_int_equal(predictor_add(p, &profile), 0);
-		predictor_resolve(p, turn ? 0 : 2, OBJECTS, MiB(1));
-		predictor_resolve(p, 1, OBJECTS + 1, MiB(1));
-		predictor_resolve(p, turn ? 2 : 0, OBJECTS, MiB(1));
-		assert_string_equal(asked(), "/first 0+3, /x 0+1");
-		arrive_all(2);
-		predictor_exec(p, STR("/usr/bin/redis"), now);
-		predictor_seen(p, OBJECTS, 0, 3, now);
-		predictor_seen(p, OBJECTS + 1, 0, 1, now);
-		assert_int_equal(stats().hits.units, 4);
-		assert_string_equal(asked(), "");
-		if (turn == 0)
-			predictor_free(p);
-	}
-}
-
-/* And at exec the other path's program has it too. */
-static void test_same_content_exec(void **state)
-{
-	static const struct said x[] = {{"/x/lib", 0, 2, 0}}, y[] = {{"/y/lib", 0, 2, 0}};
-	struct profile a = built(x), b = built(y);
-	struct predict_options o = defaults();
-
-	(void)state;
-	a.executable = STR("/x");
-	b.executable = STR("/y");
-	open_with(&o);
-	assert_int_equal(predictor_add(p, &a), 0);
-	assert_int_equal(predictor_add(p, &b), 0);
-	predictor_resolve(p, 0, OBJECTS, MiB(1));
-	predictor_resolve(p, 1, OBJECTS, MiB(1));
-	predictor_exec(p, STR("/y"), now);
-	assert_string_equal(asked(), "/x/lib 0+2");
-}
-
-/* --- bounds -------------------------------------------------------------------------------------
- */
+/* --- bounds ----------------------------------------------------------------------------------- */
 
 /* As much as a profile can be, several times, and a program that jumps about. */
 static void test_hostile(void **state)
@@ -938,46 +537,20 @@ static void test_hostile(void **state)
 	stats();
 }
 
-#define one(name) cmocka_unit_test_setup_teardown(name, setup, close_it)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		one(test_order),
-		one(test_order_join_backwards),
-		one(test_order_join_near),
-		one(test_order_range_max),
-		one(test_not_likely),
-		one(test_repeat),
-		one(test_window),
-		one(test_window_not_by_drops),
-		one(test_judged_passed),
-		one(test_rate),
-		one(test_slow_link),
-		one(test_failed),
-		one(test_parts),
-		one(test_other_program),
-		one(test_mostly_wrong),
-		one(test_judged_in_time),
-		one(test_position),
-		one(test_skipped),
-		one(test_programs_order),
-		one(test_programs_unsure),
-		one(test_programs_stranger),
-		one(test_programs_unlikely),
-		one(test_programs_exec),
-		one(test_programs_first_read),
-		one(test_programs_neither),
-		one(test_programs_not_known),
-		one(test_programs_too_many),
-		one(test_nothing),
-		one(test_local),
-		one(test_local_no_pages),
-		one(test_local_partly),
-		one(test_versions),
-		one(test_same_content),
-		one(test_same_content_exec),
-		one(test_hostile),
+		one(test_order),           one(test_order_join_backwards),
+		one(test_order_join_near), one(test_order_range_max),
+		one(test_not_likely),      one(test_repeat),
+		one(test_window),          one(test_window_not_by_drops),
+		one(test_judged_passed),   one(test_rate),
+		one(test_slow_link),       one(test_failed),
+		one(test_parts),           one(test_other_program),
+		one(test_mostly_wrong),    one(test_judged_in_time),
+		one(test_position),        one(test_skipped),
+		one(test_local),           one(test_local_no_pages),
+		one(test_local_partly),    one(test_hostile),
 	};
 
 	return cmocka_run_group_tests_name("predictor", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Profiles in the database: merged, found, bounded, and what failing writes leave. */
+/* Profiles in the database, and the extents that go with them: merged, found, bounded, and what
+ * failing writes leave. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,7 +54,7 @@ static void reopen(void)
 
 static int with_profiles(void *arg)
 {
-	void (*fn)(void) = *(void (**)(void))arg;
+	void (*fn)(void) = (void (*)(void))arg;
 
 	open_profiles();
 	fn();
@@ -61,7 +62,8 @@ static int with_profiles(void *arg)
 	return 0;
 }
 
-static void on_loop(void (*fn)(void))
+/* A test is a function that runs on a loop, with an empty database: *state. */
+static void on_loop(void **state)
 {
 	const struct kv_type *real;
 	struct loop *loop;
@@ -73,7 +75,7 @@ static void on_loop(void (*fn)(void))
 	lasting.close = keep_open;
 	disk->type = &lasting;
 	assert_int_equal(loop_new(&loop, NULL), 0);
-	assert_int_equal(loop_run(loop, with_profiles, &fn), 0);
+	assert_int_equal(loop_run(loop, with_profiles, *state), 0);
 	loop_free(loop);
 	disk->type = real;
 	kv_close(disk);
@@ -117,6 +119,100 @@ static int get(struct str repository, const char *executable, struct profile *re
 	return profiles_get(profiles, repository, str_of(executable), &arena, ret, NULL);
 }
 
+/* So many extents of one blob, all of it of that number. */
+static struct extents extents_of(uint8_t number, size_t n)
+{
+	struct digest *d = arena_alloc(&arena, 2 * sizeof(*d));
+	struct extent *list = arena_alloc(&arena, (n + 1) * sizeof(*list));
+
+	assert_true(d && list);
+	memset(d, number, 2 * sizeof(*d));
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct extent){0, 0, 1000 * i, number};
+	return (struct extents){d, d + 1, list, 1, n > 0, n};
+}
+
+static int put_extents(struct str repository, const char *executable, uint8_t number, size_t n)
+{
+	struct extents e = extents_of(number, n);
+
+	return profiles_put_extents(profiles, repository, str_of(executable), &e, NULL);
+}
+
+/* The number of each that is known of the repository, "1, 2": what there is of it is right. */
+static const char *numbers(struct str repository, size_t max)
+{
+	struct extents found[8];
+	int n = profiles_extents(profiles, repository, &arena, found, max);
+	char *text = arena_alloc(&arena, 64);
+	size_t at = 0;
+
+	assert_non_null(text);
+	assert_in_range(n, 0, max);
+	text[0] = 0;
+	for (int i = 0; i < n; i++) {
+		uint8_t number = found[i].blobs[0].bytes[0];
+		struct extents e = extents_of(number, found[i].n);
+		auto_buf struct buf a = BUF_INIT, b = BUF_INIT;
+
+		assert_int_equal(extents_encode(&e, &a), 0);
+		assert_int_equal(extents_encode(&found[i], &b), 0);
+		assert_int_equal(a.len, b.len);
+		assert_memory_equal(a.data, b.data, a.len);
+		at += (size_t)snprintf(text + at, 64 - at, "%s%u", i ? ", " : "", number);
+	}
+	return text;
+}
+
+/* A NUL, then the key of the profile. */
+static struct str extents_key(struct str repository, const char *executable)
+{
+	char *key =
+		arena_printf(&arena, "%c" STR_FMT "%c%s", 0, STR_ARG(repository), 0, executable);
+
+	assert_non_null(key);
+	return (struct str){key, 1 + repository.len + 1 + strlen(executable)};
+}
+
+/* Bytes of key and value of a program's extents in the database; 0: there is no record. */
+static size_t record(struct str repository, const char *executable)
+{
+	struct str key = extents_key(repository, executable);
+	auto_buf struct buf value = BUF_INIT;
+	int r = kv_get(disk, KV_PROFILES, key, &value, NULL);
+
+	assert_true(r == 0 || r == -ENOENT);
+	return r == 0 ? key.len + value.len : 0;
+}
+
+static size_t records(void)
+{
+	struct kv_iter *it;
+	struct str key, value;
+	size_t n = 0;
+
+	assert_int_equal(kv_iter_new(disk, KV_PROFILES, &it, NULL), 0);
+	while (kv_iter_next(it, &key, &value, NULL) == 1)
+		n++;
+	kv_iter_free(it);
+	return n;
+}
+
+static void record_write(struct str key, struct str value)
+{
+	const struct kv_change c = {KV_PROFILES, key, value, false};
+
+	assert_int_equal(kv_commit(disk, &c, 1, NULL), 0);
+}
+
+static struct profiles_stats stats(void)
+{
+	struct profiles_stats s;
+
+	profiles_stats(profiles, &s);
+	return s;
+}
+
 /* --- what is there ---------------------------------------------------------------------------- */
 
 static int count(void *arg, const struct profile_info *info)
@@ -150,29 +246,15 @@ static void put_and_get(void)
 	assert_int_equal(n, 3);
 }
 
-static void test_put_and_get(void **state)
-{
-	(void)state;
-	on_loop(put_and_get);
-}
-
 static void empty_start(void)
 {
-	struct profiles_stats s;
 	struct profile bad;
 
 	assert_int_equal(put(REDIS, "/bin/redis", "/a", 0), 0);
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, 0);
+	assert_int_equal(stats().n, 0);
 	bad = start_of(REDIS, "/bin/redis", "/a", 1);
 	bad.repository = STR("bad:tag");
 	assert_int_equal(profiles_put(profiles, &bad, NULL), -EINVAL);
-}
-
-static void test_empty_start(void **state)
-{
-	(void)state;
-	on_loop(empty_start);
 }
 
 static void of_repository(void)
@@ -195,16 +277,9 @@ static void of_repository(void)
 	assert_int_equal(profiles_of(profiles, STR("none"), &arena, found, 3, NULL), 0);
 }
 
-static void test_of_repository(void **state)
-{
-	(void)state;
-	on_loop(of_repository);
-}
-
 static void removed(void)
 {
 	struct str sh = STR("/bin/sh"), none = STR("/bin/none");
-	struct profiles_stats s;
 	struct profile p;
 
 	assert_int_equal(put(REDIS, "/bin/redis", "/a", 3), 0);
@@ -216,18 +291,10 @@ static void removed(void)
 	assert_int_equal(get(REDIS, "/bin/sh", &p), -ENOENT);
 	assert_int_equal(profiles_remove(profiles, REDIS, NULL, NULL), 2);
 	reopen();
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, 1);
+	assert_int_equal(stats().n, 1);
 	assert_int_equal(profiles_remove(profiles, STR("other"), NULL, NULL), 1);
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, 0);
-	assert_int_equal(s.bytes, 0);
-}
-
-static void test_removed(void **state)
-{
-	(void)state;
-	on_loop(removed);
+	assert_int_equal(stats().n, 0);
+	assert_int_equal(stats().bytes, 0);
 }
 
 static void imported(void)
@@ -253,10 +320,122 @@ static void imported(void)
 	assert_int_equal(get(REDIS, "/bin/redis", &p), 0);
 }
 
-static void test_imported(void **state)
+/* --- extents ---------------------------------------------------------------------------------- */
+
+static void extents_put(void)
 {
-	(void)state;
-	on_loop(imported);
+	size_t before;
+
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), -ENOENT);
+	assert_int_equal(record(REDIS, "/bin/redis"), 0);
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/sh", 1, 5), -ENOENT);
+	assert_int_equal(put_extents(STR("other"), "/bin/redis", 1, 5), -ENOENT);
+	assert_string_equal(numbers(REDIS, 8), "");
+	before = stats().bytes;
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	assert_string_equal(numbers(REDIS, 8), "1");
+	assert_true(record(REDIS, "/bin/redis") > 5 * 20);
+	assert_int_equal(stats().bytes, before + record(REDIS, "/bin/redis"));
+	/* The next ones take their place. */
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 2, 3), 0);
+	assert_string_equal(numbers(REDIS, 8), "2");
+	assert_int_equal(stats().bytes, before + record(REDIS, "/bin/redis"));
+	assert_string_equal(numbers(REDIS, 0), "");
+	assert_string_equal(numbers(STR("other"), 8), "");
+	/* That nothing is read is known, too. */
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 3, 0), 0);
+	assert_string_equal(numbers(REDIS, 8), "3");
+}
+
+/* They are there after a restart, and after further starts. */
+static void extents_stay(void)
+{
+	size_t before;
+
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	before = stats().bytes;
+	reopen();
+	assert_string_equal(numbers(REDIS, 8), "1");
+	assert_int_equal(stats().bytes, before);
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_string_equal(numbers(REDIS, 8), "1");
+	assert_int_equal(stats().bytes, before);
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 3), 0);
+	assert_true(stats().bytes > before);
+	before = stats().bytes;
+	reopen();
+	assert_string_equal(numbers(REDIS, 8), "1");
+	assert_int_equal(stats().bytes, before);
+}
+
+/* An imported profile is not of what was watched here. */
+static void extents_imported(void)
+{
+	struct profile p = start_of(REDIS, "/bin/redis", "/a", 2);
+	auto_buf struct buf b = BUF_INIT;
+	size_t before;
+
+	p.starts = 40;
+	assert_int_equal(profile_json(&p, &b, NULL), 0);
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_int_equal(put(REDIS, "/bin/sh", "/a", 2), 0);
+	before = stats().bytes;
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/sh", 2, 5), 0);
+	assert_int_equal(
+		profiles_import(profiles, (struct str){(char *)b.data, b.len}, &arena, NULL, NULL),
+		0);
+	assert_int_equal(record(REDIS, "/bin/redis"), 0);
+	assert_int_equal(stats().bytes, before + record(REDIS, "/bin/sh"));
+	assert_string_equal(numbers(REDIS, 8), ""); /* of one nothing is known */
+	reopen();
+	assert_int_equal(stats().bytes, before + record(REDIS, "/bin/sh"));
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 3, 5), 0);
+	assert_string_equal(numbers(REDIS, 8), "3, 2");
+}
+
+static void extents_removed(void)
+{
+	struct str sh = STR("/bin/sh");
+
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_int_equal(put(REDIS, "/bin/sh", "/a", 2), 0);
+	assert_int_equal(put(REDIS, "/bin/none", "/a", 2), 0);
+	assert_int_equal(put(STR("other"), "/bin/sh", "/a", 2), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/sh", 2, 5), 0);
+	assert_int_equal(put_extents(STR("other"), "/bin/sh", 3, 5), 0);
+	assert_int_equal(profiles_remove(profiles, REDIS, &sh, NULL), 1);
+	assert_int_equal(record(REDIS, "/bin/sh"), 0);
+	assert_true(record(REDIS, "/bin/redis") > 0);
+	assert_int_equal(profiles_remove(profiles, REDIS, NULL, NULL), 2);
+	assert_int_equal(record(REDIS, "/bin/redis"), 0);
+	assert_string_equal(numbers(STR("other"), 8), "3");
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_string_equal(numbers(REDIS, 8), "");
+	assert_int_equal(profiles_remove(profiles, REDIS, NULL, NULL), 1);
+	assert_int_equal(profiles_remove(profiles, STR("other"), NULL, NULL), 1);
+	assert_int_equal(stats().bytes, 0);
+	assert_int_equal(records(), 0);
+}
+
+static void extents_of_repository(void)
+{
+	assert_int_equal(put(REDIS, "/bin/once", "/a", 1), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(put(REDIS, "/bin/often", "/a", 1), 0);
+	assert_int_equal(put(STR("docker.io/library/redi"), "/bin/x", "/a", 1), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/once", 1, 5), 0);
+	assert_string_equal(numbers(REDIS, 8), ""); /* the other may be what runs next */
+	assert_int_equal(put_extents(REDIS, "/bin/often", 2, 7), 0);
+	assert_string_equal(numbers(REDIS, 8), "2, 1");
+	assert_string_equal(numbers(REDIS, 1), "2");
+	assert_string_equal(numbers(STR("docker.io/library/redi"), 8), "");
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(put(REDIS, "/bin/once", "/a", 1), 0);
+	assert_string_equal(numbers(REDIS, 8), "1, 2");
 }
 
 /* --- two at once ------------------------------------------------------------------------------ */
@@ -286,109 +465,129 @@ static void at_once(void)
 	assert_int_equal(p.paths_n, 3); /* 1/4, and 3/4 and 9/16 of it: what is less has gone */
 }
 
-static void test_at_once(void **state)
-{
-	(void)state;
-	on_loop(at_once);
-}
-
 /* --- bounds ----------------------------------------------------------------------------------- */
 
-static void bounded(void)
+/* As many as there may be: /bin/0000, /bin/0001, … */
+static void fill(void)
 {
-	struct profiles_stats s;
-	struct profile p;
 	char name[32];
 
 	for (unsigned i = 0; i < PROFILES_MAX; i++) {
-		snprintf(name, sizeof(name), "/bin/%u", i);
+		snprintf(name, sizeof(name), "/bin/%04u", i);
 		assert_int_equal(put(REDIS, name, "/a", 1), 0);
 	}
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, PROFILES_MAX);
-	assert_int_equal(s.evicted, 0);
-	assert_int_equal(get(REDIS, "/bin/0", &p), 0); /* is used: stays */
-	assert_int_equal(put(REDIS, "/bin/1", "/a", 1), 0);
-	assert_int_equal(put(REDIS, "/bin/new", "/a", 1), 0);
-	assert_int_equal(put(REDIS, "/bin/newer", "/a", 1), 0);
-	assert_int_equal(get(REDIS, "/bin/0", &p), 0);
-	assert_int_equal(get(REDIS, "/bin/1", &p), 0);
-	assert_int_equal(get(REDIS, "/bin/2", &p), -ENOENT);
-	assert_int_equal(get(REDIS, "/bin/3", &p), -ENOENT);
-	assert_int_equal(get(REDIS, "/bin/4", &p), 0);
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, PROFILES_MAX);
-	assert_int_equal(s.evicted, 2);
-	reopen();
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, PROFILES_MAX);
 }
 
-static void test_bounded(void **state)
+static void bounded(void)
 {
-	(void)state;
-	on_loop(bounded);
+	struct profile p;
+
+	fill();
+	assert_int_equal(stats().n, PROFILES_MAX);
+	assert_int_equal(stats().evicted, 0);
+	assert_int_equal(get(REDIS, "/bin/0000", &p), 0); /* is used: stays */
+	assert_int_equal(put(REDIS, "/bin/0001", "/a", 1), 0);
+	assert_int_equal(put(REDIS, "/bin/new", "/a", 1), 0);
+	assert_int_equal(put(REDIS, "/bin/newer", "/a", 1), 0);
+	assert_int_equal(get(REDIS, "/bin/0000", &p), 0);
+	assert_int_equal(get(REDIS, "/bin/0001", &p), 0);
+	assert_int_equal(get(REDIS, "/bin/0002", &p), -ENOENT);
+	assert_int_equal(get(REDIS, "/bin/0003", &p), -ENOENT);
+	assert_int_equal(get(REDIS, "/bin/0004", &p), 0);
+	assert_int_equal(stats().n, PROFILES_MAX);
+	assert_int_equal(stats().evicted, 2);
+	reopen();
+	assert_int_equal(stats().n, PROFILES_MAX);
 }
 
 static void bounded_bytes(void)
 {
 	char *path = arena_printf(&arena, "/%0*d", 4000, 0), name[32];
-	struct profiles_stats s;
 	struct profile p;
 
 	for (unsigned i = 0; i < 150; i++) {
 		snprintf(name, sizeof(name), "/bin/%u", i);
 		assert_int_equal(put(REDIS, name, path, 130), 0);
 	}
-	profiles_stats(profiles, &s);
-	assert_true(s.n < 140 && s.bytes <= PROFILES_BYTES_MAX);
-	assert_int_equal(s.n + s.evicted, 150);
+	assert_true(stats().n < 140 && stats().bytes <= PROFILES_BYTES_MAX);
+	assert_int_equal(stats().n + stats().evicted, 150);
 	assert_int_equal(get(REDIS, "/bin/0", &p), -ENOENT);
 	assert_int_equal(get(REDIS, "/bin/149", &p), 0);
-}
-
-static void test_bounded_bytes(void **state)
-{
-	(void)state;
-	on_loop(bounded_bytes);
 }
 
 /* The one that was longest not used is the one that grows: others go. */
 static void bounded_growing(void)
 {
 	char *path = arena_printf(&arena, "/%0*d", 4000, 0), name[32];
-	struct profiles_stats s;
 	struct profile p;
 
 	assert_int_equal(put(REDIS, "/bin/first", "/a", 1), 0);
 	for (unsigned i = 0;; i++) {
 		snprintf(name, sizeof(name), "/bin/%u", i);
 		assert_int_equal(put(REDIS, name, path, 120), 0);
-		profiles_stats(profiles, &s);
-		if (s.bytes + KiB(470) > PROFILES_BYTES_MAX)
+		if (stats().bytes + KiB(470) > PROFILES_BYTES_MAX)
 			break;
 	}
-	assert_int_equal(s.evicted, 0);
+	assert_int_equal(stats().evicted, 0);
 	assert_int_equal(put(REDIS, "/bin/first", path, 120), 0);
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.evicted, 1);
-	assert_true(s.bytes <= PROFILES_BYTES_MAX);
+	assert_int_equal(stats().evicted, 1);
+	assert_true(stats().bytes <= PROFILES_BYTES_MAX);
 	assert_int_equal(get(REDIS, "/bin/first", &p), 0);
 	assert_int_equal(p.starts, 2);
 	assert_int_equal(get(REDIS, "/bin/0", &p), -ENOENT);
 }
 
-static void test_bounded_growing(void **state)
+/* With the profile that was longest not used its extents go. */
+static void bounded_with_extents(void)
 {
-	(void)state;
-	on_loop(bounded_growing);
+	struct profile p;
+	size_t before;
+
+	fill();
+	before = stats().bytes;
+	assert_int_equal(put_extents(REDIS, "/bin/0000", 1, 5), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/0002", 2, 5), 0);
+	assert_int_equal(records(), PROFILES_MAX + 2);
+	assert_int_equal(put(REDIS, "/bin/new0", "/a", 1), 0);
+	assert_int_equal(get(REDIS, "/bin/0000", &p), -ENOENT);
+	assert_int_equal(record(REDIS, "/bin/0000"), 0);
+	assert_int_equal(records(), PROFILES_MAX + 1);
+	assert_int_equal(stats().bytes, before + record(REDIS, "/bin/0002"));
+	assert_int_equal(put(REDIS, "/bin/new1", "/a", 1), 0);
+	assert_int_equal(put(REDIS, "/bin/new2", "/a", 1), 0);
+	assert_int_equal(records(), PROFILES_MAX);
+	assert_int_equal(stats().bytes, before);
+	reopen();
+	assert_int_equal(stats().bytes, before);
+}
+
+/* Extents make room for themselves, but their own profile stays. */
+static void bounded_by_extents(void)
+{
+	char *path = arena_printf(&arena, "/%0*d", 4000, 0), name[32];
+	struct profile p;
+
+	assert_int_equal(put(REDIS, "/bin/first", "/a", 1), 0);
+	for (unsigned i = 0; stats().bytes + KiB(70) < PROFILES_BYTES_MAX; i++) {
+		snprintf(name, sizeof(name), "/bin/%u", i);
+		assert_int_equal(put(REDIS, name, path,
+				     stats().bytes + KiB(530) < PROFILES_BYTES_MAX ? 120 : 10),
+				 0);
+	}
+	assert_int_equal(stats().evicted, 0);
+	assert_int_equal(put_extents(REDIS, "/bin/first", 1, EXTENTS_MAX), 0);
+	assert_int_equal(stats().evicted, 1);
+	assert_true(stats().bytes <= PROFILES_BYTES_MAX);
+	assert_int_equal(records(), stats().n + 1);
+	assert_true(record(REDIS, "/bin/first") > KiB(70));
+	assert_int_equal(get(REDIS, "/bin/first", &p), 0);
+	assert_int_equal(get(REDIS, "/bin/0", &p), -ENOENT);
 }
 
 /* --- what goes wrong -------------------------------------------------------------------------- */
 
 static void commit_fails(void)
 {
-	struct profiles_stats s;
 	struct profile p;
 
 	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
@@ -402,17 +601,10 @@ static void commit_fails(void)
 	assert_int_equal(get(REDIS, "/bin/sh", &p), -ENOENT);
 	kv_mem_fail(disk, 0, 0, false);
 	reopen();
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, 1);
+	assert_int_equal(stats().n, 1);
 	assert_int_equal(put(REDIS, "/bin/redis", "/b", 2), 0);
 	assert_int_equal(get(REDIS, "/bin/redis", &p), 0);
 	assert_int_equal(p.starts, 2);
-}
-
-static void test_commit_fails(void **state)
-{
-	(void)state;
-	on_loop(commit_fails);
 }
 
 /* The write got through and nobody knows: the start counts from the next opening on. */
@@ -429,12 +621,6 @@ static void commit_fails_applied(void)
 	assert_int_equal(p.starts, 2);
 }
 
-static void test_commit_fails_applied(void **state)
-{
-	(void)state;
-	on_loop(commit_fails_applied);
-}
-
 /* Records of somebody else are dropped at the start, and what becomes one later is begun anew. */
 static void damaged(void)
 {
@@ -445,20 +631,13 @@ static void damaged(void)
 	};
 	const struct kv_change late = {
 		KV_PROFILES, {"docker.io/library/redis\0/bin/redis", 34}, STR("\x01"), false};
-	struct profiles_stats s;
-	struct kv_iter *it;
-	struct str key, value;
 	struct profile p;
 
 	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
 	assert_int_equal(kv_commit(disk, changes, array_size(changes), NULL), 0);
 	reopen();
-	profiles_stats(profiles, &s);
-	assert_int_equal(s.n, 1);
-	assert_int_equal(kv_iter_new(disk, KV_PROFILES, &it, NULL), 0);
-	assert_int_equal(kv_iter_next(it, &key, &value, NULL), 1);
-	assert_int_equal(kv_iter_next(it, &key, &value, NULL), 0);
-	kv_iter_free(it);
+	assert_int_equal(stats().n, 1);
+	assert_int_equal(records(), 1);
 	assert_int_equal(kv_commit(disk, &late, 1, NULL), 0);
 	assert_int_equal(get(REDIS, "/bin/redis", &p), -EBADMSG);
 	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
@@ -466,10 +645,77 @@ static void damaged(void)
 	assert_int_equal(p.starts, 1);
 }
 
-static void test_damaged(void **state)
+static void extents_commit_fails(void)
 {
-	(void)state;
-	on_loop(damaged);
+	size_t before;
+
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	before = stats().bytes;
+	kv_mem_fail(disk, 0, -ENOSPC, false);
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), -ENOSPC);
+	assert_int_equal(stats().bytes, before);
+	assert_string_equal(numbers(REDIS, 8), "");
+	kv_mem_fail(disk, 0, 0, false);
+	reopen();
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	before = stats().bytes;
+	kv_mem_fail(disk, 0, -EIO, true);
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 2, 7), -EIO);
+	assert_int_equal(stats().bytes, before);
+	kv_mem_fail(disk, 0, 0, false);
+	reopen();
+	assert_string_equal(numbers(REDIS, 8), "2");
+	assert_int_equal(stats().bytes, before + 2 * 20);
+}
+
+/* Those without a profile are deleted at the start. */
+static void extents_orphaned(void)
+{
+	size_t before;
+
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+	before = stats().bytes;
+	record_write(extents_key(REDIS, "/bin/gone"), STR("\x01"));
+	record_write(extents_key(STR("other"), "/bin/redis"), STR("\x01"));
+	record_write(extents_key(STR(""), ""), STR(""));
+	record_write((struct str){"", 1}, STR("v"));
+	assert_int_equal(records(), 6);
+	reopen();
+	assert_int_equal(records(), 2);
+	assert_int_equal(stats().bytes, before);
+	assert_string_equal(numbers(REDIS, 8), "1");
+}
+
+/* Damaged extents are as good as none, also for the other program, and the profile is what it was.
+ */
+static void extents_damaged(void)
+{
+	const struct str values[] = {STR("\x01"), STR("\xff newer"), STR("")};
+	struct profile p;
+	size_t before;
+
+	assert_int_equal(put(REDIS, "/bin/redis", "/a", 2), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(put(REDIS, "/bin/sh", "/a", 2), 0);
+	before = stats().bytes;
+	assert_int_equal(put_extents(REDIS, "/bin/sh", 2, 5), 0);
+	for (size_t i = 0; i < array_size(values); i++) {
+		assert_int_equal(put_extents(REDIS, "/bin/redis", 1, 5), 0);
+		assert_string_equal(numbers(REDIS, 8), "2, 1");
+		record_write(extents_key(REDIS, "/bin/redis"), values[i]);
+		for (unsigned k = 0; k < 2; k++) {
+			assert_string_equal(numbers(REDIS, 8), "");
+			assert_int_equal(get(REDIS, "/bin/redis", &p), 0);
+			assert_int_equal(p.starts, 1);
+			reopen();
+		}
+		assert_int_equal(record(REDIS, "/bin/redis"), 0);
+		assert_int_equal(stats().bytes, before + record(REDIS, "/bin/sh"));
+	}
+	assert_int_equal(profiles_remove(profiles, REDIS, NULL, NULL), 2);
+	assert_int_equal(stats().bytes, 0);
+	assert_int_equal(records(), 0);
 }
 
 /* --- RocksDB ---------------------------------------------------------------------------------- */
@@ -520,21 +766,33 @@ static void test_older_database(void **state)
 	assert_int_equal(tree_remove(AT_FDCWD, dir, NULL), 0);
 }
 
+#define one(name) ((struct CMUnitTest){"test_" #name, on_loop, NULL, NULL, (void *)(name)})
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_put_and_get),
-		cmocka_unit_test(test_empty_start),
-		cmocka_unit_test(test_of_repository),
-		cmocka_unit_test(test_removed),
-		cmocka_unit_test(test_imported),
-		cmocka_unit_test(test_at_once),
-		cmocka_unit_test(test_bounded),
-		cmocka_unit_test(test_bounded_bytes),
-		cmocka_unit_test(test_bounded_growing),
-		cmocka_unit_test(test_commit_fails),
-		cmocka_unit_test(test_commit_fails_applied),
-		cmocka_unit_test(test_damaged),
+		one(put_and_get),
+		one(empty_start),
+		one(of_repository),
+		one(removed),
+		one(imported),
+		one(extents_put),
+		one(extents_stay),
+		one(extents_imported),
+		one(extents_removed),
+		one(extents_of_repository),
+		one(at_once),
+		one(bounded),
+		one(bounded_bytes),
+		one(bounded_growing),
+		one(bounded_with_extents),
+		one(bounded_by_extents),
+		one(commit_fails),
+		one(commit_fails_applied),
+		one(damaged),
+		one(extents_commit_fails),
+		one(extents_orphaned),
+		one(extents_damaged),
 		cmocka_unit_test(test_older_database),
 	};
 
