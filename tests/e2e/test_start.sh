@@ -3,8 +3,9 @@
 # timeout: 480
 #
 # Starts are learnt from and foreseen, with a real containerd and registry: a program gets a profile, which
-# outlives its image's content and serves the next version; two programs of one image, and two scripts of one
-# interpreter, have their own; recordings, export and import; the daemon killed in the middle; no BPF.
+# outlives its image's content, is asked for with the next pull, and serves the next version; two programs of
+# one image, and two scripts of one interpreter, have their own; what an image's author has recorded;
+# recordings, export and import; the daemon killed in the middle; no BPF.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lazy.sh"
@@ -93,11 +94,20 @@ settings true
 start_firstlightd
 start_containerd
 push_image "$(lazy_image redis-v1 esgz)" t/redis:1
+push_image "$(lazy_image redis-v1 opt)" t/recorded:1
 push_image "$(lazy_image redis esgz)" t/redis:2
 push_image "$(lazy_image python esgz)" t/python:1
 wait_until 5 is_watching || fail "the programs of BPF are not loaded"
 redis=$REGISTRY/t/redis:1
 server=/usr/bin/redis-server
+
+say "what an image's author has recorded comes with the pull"
+foreseen_chunks() { metric 'fetch_chunks_total{class="predicted"}'; }
+some_foreseen() { (($(foreseen_chunks) > 0)); }
+pull_and_run "$REGISTRY/t/recorded:1" >"$T/run.out" 2>&1 || fail "$(tail -n 2 "$T/lazypull.log" "$T/run.out")"
+wait_until 10 some_foreseen || fail "nothing that lies before the landmarks was fetched"
+say "$(foreseen_chunks) chunks"
+forget "$REGISTRY/t/recorded:1"
 
 say "a first start is learnt from"
 start "$redis"

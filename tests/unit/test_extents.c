@@ -115,8 +115,11 @@ static int taken(const struct extents *e)
 	return again(e, &ret);
 }
 
-static const struct extent some[] = {
-	{1, 0, 4096, 100}, {0, 1, 0, 7}, {1, 0, 512, 50}, {2, 2, INT64_MAX - 1, 1}, {0, 0, 512, 50}};
+static const struct extent some[] = {{1, 0, 4096, 100},
+				     {0, 1, 0, 7},
+				     {1, 0, 512, 50},
+				     {2, 2, INT64_MAX - 1, 1},
+				     {0, 0, 512, 50}};
 #define SOME "b 4096+100 x, a 0+7 y, b 512+50 x, c 9223372036854775806+1 z, a 512+50 x"
 
 /* --- as bytes --------------------------------------------------------------------------------- */
