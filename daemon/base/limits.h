@@ -268,7 +268,8 @@
 #define FETCH_STALL_LOOK_MS     50
 #define FETCH_EARLY_MAX         MiB(16)  /* of blobs whose tables are not here yet, held; */
 #define FETCH_EARLY_CALLED_MAX  MiB(32)  /* with what is being fetched now; */
-#define FETCH_EARLY_QUEUE_MAX   MiB(256) /* known, and not asked for yet */
+#define FETCH_EARLY_QUEUE_MAX   MiB(256) /* known, and not asked for yet, */
+#define FETCH_EARLY_RANGES_MAX  8192     /* in so many ranges */
 #define FETCH_EARLY_PART        KiB(512) /* one request of that; */
 #define FETCH_EARLY_REQUESTS    12       /* at once, */
 #define FETCH_EARLY_HURRY       4        /* and so many more, for reads that wait */

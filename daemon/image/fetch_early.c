@@ -47,6 +47,7 @@ struct early {
 
 static void early_free(struct early *e)
 {
+	e->f->early_n--;
 	e->f->early_bytes -= e->len;
 	e->f->early_held -= e->data ? e->len : 0;
 	list_del(&e->link);
@@ -155,7 +156,7 @@ may_suspend static int part_task(void *arg)
 				 .on_data = part_data,
 				 .arg = p};
 	struct blob_answer answer = {0};
-	int r = registry_blob(f->registry, &q, &answer, NULL);
+	int r = q.len ? registry_blob(f->registry, &q, &answer, NULL) : 0;
 
 	if (r == 0 && !p->again && p->first_ns)
 		link_saw(&f->link, p->first_ns - p->asked_ns, q.len,
@@ -246,7 +247,8 @@ int fetch_early(struct fetcher *f, const struct early_range *r)
 	uint32_t n = (uint32_t)((r->len + FETCH_EARLY_PART - 1) / FETCH_EARLY_PART);
 	struct early *e;
 
-	if (!r->len || r->len > FETCH_EARLY_QUEUE_MAX - f->early_bytes)
+	if (!r->len || r->len > FETCH_EARLY_QUEUE_MAX - f->early_bytes ||
+	    f->early_n >= FETCH_EARLY_RANGES_MAX)
 		return -EAGAIN;
 	e = calloc(1, sizeof(*e) + n * sizeof(e->parts[0]));
 	if (e)
@@ -272,6 +274,8 @@ int fetch_early(struct fetcher *f, const struct early_range *r)
 	if (list_empty(&f->early))
 		timer_set(f->loop, &f->early_timer, e->used_ns + FETCH_EARLY_LOOK_MS * NS_PER_MS);
 	list_push(&f->early, &e->link);
+	f->early_n++;
+	f->early_turn++;
 	f->early_bytes += e->len;
 	parts_start(f);
 	return 0;
@@ -280,13 +284,15 @@ int fetch_early(struct fetcher *f, const struct early_range *r)
 /* --- who takes them --------------------------------------------------------------------------
  */
 
-static struct early *early_of(struct fetcher *f, const struct flight *fl)
+/* NULL: none, and it is not looked for again until there are others. */
+static struct early *early_of(struct fetcher *f, struct flight *fl)
 {
 	const struct layer *layer;
 	uint64_t off = fl->c.blob_off, end = off + plan_of(&fl->c, 0).len;
 
-	if (list_empty(&f->early) || fl->tries || fl->again)
+	if (fl->looked == f->early_turn || fl->tries || fl->again)
 		return NULL;
+	fl->looked = f->early_turn;
 	layer = layers_get(f->layers, fl->layer);
 	for (struct list *l = f->early.next; layer && l != &f->early; l = l->next) {
 		struct early *e = container_of(l, struct early, link);

@@ -95,9 +95,10 @@ struct fetcher {
 	struct list kept_order;
 	size_t kept_bytes;
 	struct timer kept_timer;
-	struct list early;              /* struct early, in fetch_early.c */
-	size_t early_bytes, early_held; /* in all; that have memory */
-	unsigned early_running;         /* requests */
+	struct list early;               /* struct early, in fetch_early.c */
+	size_t early_bytes, early_held;  /* in all; that have memory */
+	unsigned early_n, early_running; /* ranges; requests */
+	uint64_t early_turn;             /* counts the ranges */
 	struct timer early_timer;
 	struct content *contents[FETCH_CACHED_OBJECTS];
 	struct link_seen link;
@@ -131,12 +132,13 @@ struct flight {
 	uint32_t layer, index; /* the chunk's number there */
 	struct index_chunk c;
 	uint32_t source, ref, skip_hosts, tries, rounds;
-	bool transient; /* a failure of this round may go away */
-	bool along;     /* nobody has asked for it: the place is not by sources of obj */
-	bool exact;     /* it is known what else is needed: no neighbours */
-	bool ahead;     /* it is foreseen, and no read waits for it */
-	bool again;     /* it was taken out of a transfer that stood still */
-	bool unwritten; /* has come, into memory */
+	bool transient;  /* a failure of this round may go away */
+	bool along;      /* nobody has asked for it: the place is not by sources of obj */
+	bool exact;      /* it is known what else is needed: no neighbours */
+	bool ahead;      /* it is foreseen, and no read waits for it */
+	bool again;      /* it was taken out of a transfer that stood still */
+	bool unwritten;  /* has come, into memory */
+	uint64_t looked; /* fetcher.early_turn when it was looked for there */
 	/* Who wants it. */
 	unsigned waiters;
 	struct waitq done;

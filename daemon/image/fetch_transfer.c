@@ -535,12 +535,19 @@ may_suspend static int transfer_fetch(struct transfer *t, struct err *err)
 	return r;
 }
 
+/* In f->demands or f->backgrounds: it asks the registry for something. */
+static bool is_counted(const struct transfer *t)
+{
+	return t->class != FETCH_PREDICTED && !t->early;
+}
+
 may_suspend static int transfer_main(void *arg)
 {
 	struct transfer *t = arg;
 	struct fetcher *f = t->f;
 	struct object *follow = take_ptr(t->follow);
 	enum fetch_class class = t->class;
+	bool counted = is_counted(t);
 	struct err err = ERR_INIT;
 	int r;
 
@@ -548,7 +555,7 @@ may_suspend static int transfer_main(void *arg)
 		take_along(t);
 	r = task_cancelled() ? -ECANCELED : transfer_fetch(t, &err);
 	transfer_end(t, r, &err);
-	if (class != FETCH_PREDICTED)
+	if (counted)
 		--*(class == FETCH_DEMAND ? &f->demands : &f->backgrounds);
 	if (follow)
 		follow_ended(f, follow, r);
@@ -569,10 +576,8 @@ int transfer_start(struct transfer *t)
 		timer_set(t->f->loop, &t->f->stalls,
 			  loop_now_ns(t->f->loop) + FETCH_STALL_LOOK_MS * NS_PER_MS);
 	list_push(&t->f->running, &t->link);
-	if (t->class == FETCH_DEMAND)
-		t->f->demands++;
-	else if (t->class == FETCH_BACKGROUND)
-		t->f->backgrounds++;
+	if (is_counted(t))
+		++*(t->class == FETCH_DEMAND ? &t->f->demands : &t->f->backgrounds);
 	return 0;
 }
 

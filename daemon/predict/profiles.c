@@ -538,7 +538,7 @@ static struct kv_change *deletions_new(const struct profiles *p)
 	return reallocarray(NULL, DELETIONS_EACH * p->known.count + 1, sizeof(struct kv_change));
 }
 
-/* Writes it over what is there. Its extents are not of another program's start. */
+/* Writes it over what is there, whose extents stay or go. */
 may_suspend static int write_one(struct profiles *p, const struct profile *profile,
 				 bool keep_extents, struct err *err)
 {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What is known of an image's blobs when it is pulled again is asked for at once: the round trips
- * of the tables of contents, and those of new connections, are not waited for. Loop thread, but for
- * what plans.
+ * What is known of a start when its image is pulled. Blobs that were here before are asked for at
+ * once: the round trips of the tables of contents, and those of new connections, are not waited
+ * for. Where no start was seen, the image's author may have recorded one. Loop thread, but for what
+ * plans.
  */
 #include <fcntl.h>
 #include <stdlib.h>

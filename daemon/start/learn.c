@@ -499,8 +499,8 @@ may_suspend void start_learn(struct start *st)
 	if (r == 0 && st->touches_n && st->entry[0]) {
 		r = keep(&l, &err);
 		s->stats.learnt += r == 0;
-		if (r == 0)
-			r = keep_extents(&l, &err);
+		if (r == 0 && keep_extents(&l, &err) < 0)
+			log_debug("not located image=%s error=\"%s\"", st->ref, err.text);
 	}
 	if (r < 0 && r != -ECANCELED)
 		log_warn("a start is not learnt from image=%s error=\"%s\"", st->ref,

@@ -68,6 +68,7 @@ static int read_content(uint64_t off, uint64_t len)
 
 static void expect_nothing_held(void)
 {
+	assert_int_equal(w->f->early_n, 0);
 	assert_true(list_empty(&w->f->early));
 	assert_int_equal(w->f->early_held, 0);
 	assert_int_equal(w->f->early_bytes, 0);
