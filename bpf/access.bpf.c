@@ -398,15 +398,17 @@ static __always_inline int touch(struct address_space *mapping, __u64 first, __u
 	bool object = dev == settings.objects_dev || dev == settings.fill_dev;
 	struct touch t;
 
-	if (object ? !object_name(inode, dev, false)
-		   : !devices_n || !bpf_map_lookup_elem(&devices, &dev))
+	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
 	t.mnt_ns = mnt_ns_id(current_mnt_ns());
 	t.ino = inode->i_ino;
 	t.file = (__u64)dev << 32 | inode->i_generation;
 	t.first = first >> settings.unit_shift;
 	t.last = last >> settings.unit_shift;
-	return seen_before(&t) ? 0 : touch_look(&t, inode, object);
+	/* Only objects and small files are among what was seen: a name costs more to find. */
+	if (seen_before(&t) || (object && !object_name(inode, dev, false)))
+		return 0;
+	return touch_look(&t, inode, object);
 }
 
 /* --- the tracepoints ------------------------------------------------------------------------- */
