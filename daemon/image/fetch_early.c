@@ -378,11 +378,10 @@ void early_hurry(struct transfer *t)
 static bool stands_still(const struct part *p)
 {
 	const struct fetcher *f = p->early->f;
-	uint64_t since = p->first_ns ? p->moved_ns : p->asked_ns,
-		 most = p->first_ns ? FETCH_STALL_MS : FETCH_STALL_FIRST_MS;
+	uint64_t since = p->first_ns ? p->moved_ns : p->asked_ns;
 
 	return p->state == PART_COMES && !p->again &&
-	       loop_now_ns(f->loop) - since > most * NS_PER_MS &&
+	       loop_now_ns(f->loop) - since > fetch_patience(f, p->first_ns) &&
 	       (!p->first_ns || !part_next(f, false));
 }
 

@@ -311,6 +311,8 @@ void transfer_end(struct transfer *t, int code, struct err *err);
 void piece_drop(struct transfer *t, struct piece *p);
 /* Takes fl out of its transfer, if its bytes are not just there or near. */
 bool transfer_overtake(struct flight *fl);
+/* Nanoseconds without a byte, before the first or after it, that are no sign of a loss. */
+uint64_t fetch_patience(const struct fetcher *f, bool begun);
 /* Looks for transfers that stand still. */
 void transfers_look(struct timer *t);
 

@@ -208,14 +208,18 @@ bool transfer_overtake(struct flight *fl)
  * nothing else to bring.
  */
 
+uint64_t fetch_patience(const struct fetcher *f, bool begun)
+{
+	uint64_t least = (begun ? FETCH_STALL_MS : FETCH_STALL_FIRST_MS) * NS_PER_MS,
+		 trips = 3 * f->link.trip_ns;
+
+	return trips > least ? trips : least;
+}
+
 static bool stands_still(const struct transfer *t, uint64_t now)
 {
-	uint64_t most = 3 * t->f->link.trip_ns;
+	uint64_t most = fetch_patience(t->f, t->first_ns);
 
-	if (most < FETCH_STALL_MS * NS_PER_MS)
-		most = FETCH_STALL_MS * NS_PER_MS;
-	if (!t->first_ns && most < FETCH_STALL_FIRST_MS * NS_PER_MS)
-		most = FETCH_STALL_FIRST_MS * NS_PER_MS;
 	if ((t->class == FETCH_BACKGROUND && !t->urgent) || t->early || !t->pieces ||
 	    !t->moved_ns || now - t->moved_ns <= most)
 		return false;
