@@ -90,18 +90,24 @@ struct {
 } counters SEC(".maps");
 
 /*
- * What this processor has told or dropped lately: asked before all that costs something. An inode
- * number may be used again for another content, with its generation it is not. Programs do not
- * disturb each other as long as tracepoints do not let themselves be interrupted by other tasks;
- * should that change, tag shows it: it is odd above the word while the others are written.
+ * What this processor has told or dropped lately: asked before all that costs something. It must
+ * cost next to nothing itself, because every read of the page cache asks: one cache line, and no
+ * load but what tells files and namespaces apart. The memory of a mapping may be used again for
+ * another inode, and the number of an inode for another content; with the generation it is not, as
+ * long as its file system is mounted, and the layers of a container are.
+ *
+ * Programs do not disturb each other as long as tracepoints do not let themselves be interrupted by
+ * other tasks; should that change, tag shows it: it is odd above the word while the others are
+ * written.
  */
 struct seen {
 	__u64 tag; /* word, and above it a number of changes */
-	__u64 ino;
-	__u64 file; /* device, generation */
+	__u64 mapping;
 	__u64 mnt_ns;
+	__u64 ino;
+	__u64 generation;
 	__u64 mask;
-};
+} __attribute__((aligned(64)));
 #define SEEN_CHANGE (1ull << 32)
 
 struct seen_slots {
@@ -120,7 +126,8 @@ struct {
 void *bpf_rdonly_cast(const void *p, __u32 type) __ksym;
 
 /* A number that is a pointer becomes one that may be followed, as may all that it leads to. */
-#define kernel(type, p) ((struct type *)bpf_rdonly_cast(p, bpf_core_type_id_kernel(struct type)))
+#define kernel(type, p)                                                                            \
+	((struct type *)bpf_rdonly_cast((void *)(p), bpf_core_type_id_kernel(struct type)))
 
 static __always_inline struct mnt_namespace *current_mnt_ns(void)
 {
@@ -139,15 +146,10 @@ static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
 
 /* Whose access to which units of which file. */
 struct touch {
-	__u64 mnt_ns, ino;
-	__u64 file; /* device, generation */
+	__u64 mapping, mnt_ns, ino;
+	__u32 dev, generation;
 	__u64 first, last;
 };
-
-static __always_inline __u32 touch_dev(const struct touch *t)
-{
-	return t->file >> 32;
-}
 
 static __always_inline void count(__u32 which)
 {
@@ -158,55 +160,62 @@ static __always_inline void count(__u32 which)
 }
 
 /* The bits of units first to last that are in this word. */
-static __always_inline __u64 word_mask(const struct touch *t, __u32 word)
+static __always_inline __u64 word_mask(__u64 first, __u64 last, __u32 word)
 {
 	__u64 start = (__u64)word * ACCESS_WORD_UNITS, mask = ~0ull;
 
-	if (t->first > start)
-		mask &= ~0ull << ((t->first - start) & (ACCESS_WORD_UNITS - 1));
-	if (t->last < start + ACCESS_WORD_UNITS - 1)
-		mask &= ~0ull >>
-			((start + ACCESS_WORD_UNITS - 1 - t->last) & (ACCESS_WORD_UNITS - 1));
+	if (first > start)
+		mask &= ~0ull << ((first - start) & (ACCESS_WORD_UNITS - 1));
+	if (last < start + ACCESS_WORD_UNITS - 1)
+		mask &= ~0ull >> ((start + ACCESS_WORD_UNITS - 1 - last) & (ACCESS_WORD_UNITS - 1));
 	return mask;
 }
 
-static __always_inline struct seen *seen_slot(const struct touch *t, __u32 word)
+static __always_inline volatile struct seen *seen_slot(__u64 mapping, __u64 mnt_ns, __u32 word)
 {
-	__u32 zero = 0, hash = (__u32)t->ino * 0x9e3779b1u ^ (__u32)t->mnt_ns * 0x85ebca6bu;
+	__u32 zero = 0, hash = (__u32)(mapping >> 3) * 0x9e3779b1u ^ (__u32)mnt_ns * 0x85ebca6bu;
 	struct seen_slots *all = bpf_map_lookup_elem(&seen, &zero);
 
-	if (!all)
-		return NULL;
-	return &all->slot[((hash >> 16) + word) & (SEEN_SLOTS - 1)];
+	return all ? &all->slot[((hash >> 16) + word) & (SEEN_SLOTS - 1)] : NULL;
 }
 
-static __always_inline bool seen_before(const struct touch *t)
+/* The inode is taken from where the mapping is: only those that are in their inode are remembered,
+ * and the others read memory that means nothing, for nothing. */
+static __always_inline bool seen_before(__u64 mapping, __u64 first, __u64 last)
 {
-	__u32 word = t->first / ACCESS_WORD_UNITS;
-	volatile struct seen *s = seen_slot(t, word);
-	__u64 tag;
+	struct inode *inode = kernel(inode, mapping - bpf_core_field_offset(struct inode, i_data));
+	__u64 mnt_ns = mnt_ns_id(current_mnt_ns()), tag;
+	__u32 word = first / ACCESS_WORD_UNITS;
+	volatile struct seen *s = seen_slot(mapping, mnt_ns, word);
 
-	if (!s || word != t->last / ACCESS_WORD_UNITS)
+	if (!s || s->mapping != mapping)
 		return false;
 	tag = s->tag;
-	if ((__u32)tag != word || (tag & SEEN_CHANGE) || s->ino != t->ino || s->file != t->file ||
-	    s->mnt_ns != t->mnt_ns || (word_mask(t, word) & ~s->mask))
+	if ((tag & (2 * SEEN_CHANGE - 1)) != word || s->mnt_ns != mnt_ns ||
+	    s->ino != inode->i_ino || s->generation != inode->i_generation)
 		return false;
+	if (first == last) { /* as most are; word_mask() is long */
+		if (!(s->mask >> (first & (ACCESS_WORD_UNITS - 1)) & 1))
+			return false;
+	} else if (word != last / ACCESS_WORD_UNITS || (word_mask(first, last, word) & ~s->mask)) {
+		return false;
+	}
 	return s->tag == tag;
 }
 
 static __always_inline void seen_now(const struct touch *t, __u32 word, __u64 mask)
 {
-	volatile struct seen *s = seen_slot(t, word);
+	volatile struct seen *s = seen_slot(t->mapping, t->mnt_ns, word);
 	__u64 tag;
 
 	if (!s || ((tag = s->tag) & SEEN_CHANGE))
 		return;
 	tag += SEEN_CHANGE;
 	s->tag = tag;
-	s->ino = t->ino;
-	s->file = t->file;
+	s->mapping = t->mapping;
 	s->mnt_ns = t->mnt_ns;
+	s->ino = t->ino;
+	s->generation = t->generation;
 	s->mask = mask;
 	s->tag = (tag & -SEEN_CHANGE) + SEEN_CHANGE + word;
 }
@@ -278,7 +287,7 @@ static __noinline int touch_tell(const struct touch *t, const __u8 *name, __u32 
 		return 0;
 	}
 	head_fill(&r->head, current_mnt_ns(), t->mnt_ns,
-		  name ? ACCESS_RECORD_OBJECT : ACCESS_RECORD_FILE, touch_dev(t));
+		  name ? ACCESS_RECORD_OBJECT : ACCESS_RECORD_FILE, t->dev);
 	r->mask = mask;
 	r->word = word;
 	r->pad = 0;
@@ -355,7 +364,7 @@ static __always_inline bool object_key(struct inode *inode, __u32 dev, struct to
 	return true;
 }
 
-/* What this processor does not know: tells what is new. */
+/* Tells what is new. */
 static __always_inline int touch_look(struct touch *t, struct inode *inode, bool object)
 {
 	struct touched_key key = {.mnt_ns = t->mnt_ns, .kind = ACCESS_RECORD_FILE};
@@ -370,8 +379,8 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 		return 0;
 	}
 	key.id[0] = t->ino;
-	key.id[1] = touch_dev(t);
-	if (object && !object_key(inode, touch_dev(t), &key, name))
+	key.id[1] = t->dev;
+	if (object && !object_key(inode, t->dev, &key, name))
 		return 0;
 	/* A read asks for what the caller's buffer has room for. What is behind the end counts as
 	 * seen, so that the next one is no news. */
@@ -379,7 +388,7 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 		t->last = end;
 	for (int i = 0; i < WORDS_MAX && (__u64)word * ACCESS_WORD_UNITS <= t->last; i++, word++) {
 		key.word = word;
-		mask = word_mask(t, word);
+		mask = word_mask(t->first, t->last, word);
 		fresh = touched_add(&key, mask, &known);
 		if (fresh)
 			touch_tell(t, object ? name : NULL, word, fresh);
@@ -390,25 +399,35 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 	return 0;
 }
 
-/* Pages first to last of a mapping are asked for. */
-static __always_inline int touch(struct address_space *mapping, __u64 first, __u64 last)
+/* What this processor does not know. Apart, so that what it does know stays short. */
+static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 {
-	struct inode *inode = mapping->host;
+	struct inode *inode = kernel(address_space, mapping)->host;
 	__u32 dev = inode->i_sb->s_dev;
 	bool object = dev == settings.objects_dev || dev == settings.fill_dev;
 	struct touch t;
 
 	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
+	/* A device's, which is in another inode, has no name that counts. */
+	if ((object && !object_name(inode, dev, false)) || mapping != (__u64)&inode->i_data)
+		return 0;
+	t.mapping = mapping;
 	t.mnt_ns = mnt_ns_id(current_mnt_ns());
 	t.ino = inode->i_ino;
-	t.file = (__u64)dev << 32 | inode->i_generation;
-	t.first = first >> settings.unit_shift;
-	t.last = last >> settings.unit_shift;
-	/* Only objects and small files are among what was seen: a name costs more to find. */
-	if (seen_before(&t) || (object && !object_name(inode, dev, false)))
-		return 0;
+	t.dev = dev;
+	t.generation = inode->i_generation;
+	t.first = first;
+	t.last = last;
 	return touch_look(&t, inode, object);
+}
+
+/* Pages first to last of a mapping are asked for. */
+static __always_inline int touch(__u64 mapping, __u64 first, __u64 last)
+{
+	first >>= settings.unit_shift;
+	last >>= settings.unit_shift;
+	return seen_before(mapping, first, last) ? 0 : touch_unseen(mapping, first, last);
 }
 
 /* --- the tracepoints ------------------------------------------------------------------------- */
@@ -420,14 +439,14 @@ typedef struct bpf_raw_tracepoint_args args;
 SEC("raw_tp/mm_filemap_get_pages")
 int get_pages(args *ctx)
 {
-	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[2]);
+	return touch(ctx->args[0], ctx->args[1], ctx->args[2]);
 }
 
 /* A page of a memory map that is not there yet; it may be in the cache. Since 6.12. */
 SEC("raw_tp/mm_filemap_fault")
 int fault(args *ctx)
 {
-	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[1]);
+	return touch(ctx->args[0], ctx->args[1], ctx->args[1]);
 }
 
 /* A page of a memory map that is in the cache, and those around it (fault_around_bytes, 64 KiB):
@@ -435,7 +454,7 @@ int fault(args *ctx)
 SEC("raw_tp/mm_filemap_map_pages")
 int map_pages(args *ctx)
 {
-	return touch(kernel(address_space, (void *)ctx->args[0]), ctx->args[1], ctx->args[2]);
+	return touch(ctx->args[0], ctx->args[1], ctx->args[2]);
 }
 
 static __always_inline __u64 folio_pages(struct folio *folio)
@@ -456,9 +475,12 @@ static __always_inline __u64 folio_pages(struct folio *folio)
 SEC("raw_tp/mm_filemap_add_to_page_cache")
 int add_page(args *ctx)
 {
-	struct folio *folio = kernel(folio, (void *)ctx->args[0]);
+	struct folio *folio = kernel(folio, ctx->args[0]);
+	__u64 mapping; /* to be a number, not a pointer */
 
-	return touch(folio->mapping, folio->index, folio->index + folio_pages(folio) - 1);
+	if (bpf_probe_read_kernel(&mapping, sizeof(mapping), &folio->mapping))
+		return 0;
+	return touch(mapping, folio->index, folio->index + folio_pages(folio) - 1);
 }
 
 /* What this process was given, as far as it fits: it lies on the new stack, which is in memory. */

@@ -31,12 +31,17 @@ struct hlist_head {
 	struct hlist_node *first;
 } core;
 
+struct address_space {
+	struct inode *host;
+} core;
+
 struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	long long i_size;
 	__u32 i_generation;
 	struct hlist_head i_dentry; /* in a union of the kernel's; all names of the inode */
+	struct address_space i_data;
 } core;
 
 struct qstr {
@@ -51,10 +56,6 @@ struct dentry {
 	union {
 		struct hlist_node d_alias;
 	} d_u;
-} core;
-
-struct address_space {
-	struct inode *host;
 } core;
 
 struct file {

@@ -1,26 +1,31 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# make bench-watch: what watching accesses costs who is watched, and who is not. The same work in interleaved
-# rounds: before the programs are loaded, loaded and detached, and while somebody watches. All
-# caches are hot: a miss costs so much that nothing would be seen beside it.
+# make bench-watch: what watching accesses costs who is watched, and who is not. All caches are hot: a miss
+# costs so much that nothing would be seen beside it.
 #
 #   randread-4k   random reads in one object of 256 MiB, through the overlay that containers have
 #   other-4k      the same in a file beside the objects, outside of all containers: it does not count
 #   exec          small static programs that are objects, again and again: the first ones are told
 #   first-read    open, read and close small objects, in a new mount namespace: each is told
 #
-# Options: --quick       5 rounds instead of 25
-#          --rounds N    --seconds S (1, of one measurement with fio)    --tests "..."
+# One process does the same work all the time, and beneath it the mode changes: before the programs are
+# loaded, loaded and detached, while somebody watches. So whatever differs from one process to the next, as
+# where its memory lies, is no part of the result; a window is short, and is held against its neighbours
+# only. A window counts with the median of intervals of 20 ms, which leaves out what else the machine did.
+# (first-read needs what was not read yet: a process each time.)
+#
+# Options: --quick       10 rounds instead of 50
+#          --rounds N    --seconds S (0.2, of one window)    --tests "..."
 # Samples: watch.jsonl in the run's directory (see lib.sh).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
-rounds=25 seconds=1 tests="randread-4k other-4k exec first-read"
+rounds=50 seconds=0.2 tests="randread-4k other-4k exec first-read"
 large=256 programs=100 small=2000
 while (($# > 0)); do
 	case $1 in
-	--quick) rounds=5 ;;
+	--quick) rounds=10 ;;
 	--rounds) rounds=$2; shift ;;
 	--seconds) seconds=$2; shift ;;
 	--tests) tests=$2; shift ;;
@@ -113,23 +118,73 @@ mode() {
 	(($(grep -c '^program .* attached' "$TEMP/events") >= 4)) || die "not watched: $(grep '^program' "$TEMP/events")"
 }
 
-# --- measurements: each prints how much in a second -----------------------------------------------
+# --- measurements ---------------------------------------------------------------------------------
 
-contained() { "${first[@]}" unshare -m "$@"; }
-
-fio_rate() {
-	"$@" --name=watch --readonly --invalidate=0 --rw=randread --bs=4k --ioengine=psync --thread --time_based \
-		--runtime="$seconds" --output-format=json | jq '.jobs[0].read.iops'
+fio_log() {
+	exec "$@" --name=watch --readonly --invalidate=0 --rw=randread --bs=4k --ioengine=psync --thread --time_based \
+		--runtime=36000 --write_iops_log="$TEMP/log" --log_avg_msec=20 --log_unix_epoch=1 --output=/dev/null
 }
 
-measure() {
+# load TEST: works until it is told to end; then log_iops.1.log has a line "MS, IN A SECOND..." for every 20 ms.
+load() {
+	local contained=("${first[@]}" unshare -m)
 	case $1 in
-	randread-4k) fio_rate contained fio --filename="$TEMP/merged/large" ;;
-	other-4k) fio_rate "${first[@]}" fio --filename="$TEMP/other" ;;
-	exec) contained "$BUILD/bench/storm" exec 10 <"$TEMP/paths.exec" ;;
-	first-read) contained "$BUILD/bench/storm" read 1 <"$TEMP/paths.first" ;;
+	randread-4k) fio_log "${contained[@]}" fio --filename="$TEMP/merged/large" ;;
+	other-4k) fio_log "${first[@]}" fio --filename="$TEMP/other" ;;
+	exec) exec "${contained[@]}" "$BUILD/bench/storm" exec 0 <"$TEMP/paths.exec" >"$TEMP/log_iops.1.log" ;;
 	*) die "no test $1" ;;
 	esac
+}
+
+# windows_of TEST: samples from windows (ROUND MODE FROM TO) and the log. What began before a window does
+# not count.
+windows_of() {
+	jq -nc --arg test "$1" --rawfile windows "$TEMP/windows" --rawfile log "$TEMP/log_iops.1.log" '
+		($log | split("\n") | map(select(. != "") | split(", ") | {at: .[0] | tonumber, rate: .[1] | tonumber})) as $log
+		| $windows | split("\n")[] | select(. != "") | split(" ")
+		| (.[2] | tonumber + 20) as $from | (.[3] | tonumber) as $to
+		| [$log[] | select(.at >= $from and .at <= $to).rate] as $rates
+		| if $rates | length < 3 then error("no measurements in round \(.[0])") else . end
+		| {test: $test, mode: .[1], round: .[0] | tonumber, rate: ($rates | sort | .[length / 2 | floor])}'
+}
+
+measure_loaded() {
+	local test=$1 round mode from status=0
+	rm -f "$TEMP/log_iops.1.log"
+	: >"$TEMP/windows"
+	watcher_stop # the work shall not inherit its input
+	load "$test" 2>"$TEMP/load.log" &
+	PID[load]=$!
+	sleep 1
+	for ((round = 1; round <= rounds; round++)); do
+		for mode in ${orders[round % 6]}; do
+			mode "$mode"
+			sleep 0.3 # what is told once is told, and what was loaded before is gone
+			from=$(now_ms)
+			sleep "$seconds"
+			echo "$round $mode $from $(now_ms)" >>"$TEMP/windows"
+		done
+	done
+	kill -TERM "${PID[load]}" || die "the work of $test ended: $(tail -n 1 "$TEMP/load.log")"
+	wait "${PID[load]}" || status=$?
+	unset "PID[load]"
+	((status == 128 || status == 143)) || say "the work of $test ended with $status" # told to: fio 128
+	windows_of "$test" >"$TEMP/samples"
+	record watch <"$TEMP/samples"
+}
+
+measure_first() {
+	local round mode rate
+	for ((round = 0; round <= rounds; round++)); do # the first warms up
+		for mode in ${orders[round % 6]}; do
+			mode "$mode"
+			sleep 0.3
+			rate=$("${first[@]}" unshare -m "$BUILD/bench/storm" read 1 <"$TEMP/paths.first")
+			((round > 0)) || continue
+			jq -nc --arg test first-read --arg mode "$mode" --argjson round $round --argjson rate "$rate" \
+				'$ARGS.named' | record watch
+		done
+	done
 }
 
 orders=("before off on" "on before off" "off on before" "before on off" "off before on" "on off before")
@@ -142,16 +197,13 @@ trap 'status=$?; set +e; umount "$TEMP/merged" 2>/dev/null; (exit $status); benc
 mkfifo "$TEMP/commands"
 make_image
 say "the image is there, load $(cut -d ' ' -f 1 /proc/loadavg)"
-for ((round = 0; round <= rounds; round++)); do # the first warms up
-	for mode in ${orders[round % 6]}; do
-		mode "$mode"
-		for test in $tests; do
-			rate=$(measure "$test")
-			((round > 0)) || continue
-			jq -nc --arg test "$test" --arg mode "$mode" --argjson round $round --argjson rate "$rate" \
-				'$ARGS.named' | record watch
-		done
-	done
+for test in $tests; do
+	say "$test"
+	if [[ $test == first-read ]]; then
+		measure_first
+	else
+		measure_loaded "$test"
+	fi
 done
 watcher_stop
 load=$(cut -d ' ' -f 1 /proc/loadavg)
