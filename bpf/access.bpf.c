@@ -409,7 +409,7 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 
 	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
-	/* A device's, which is in another inode, has no name that counts. */
+	/* Other files are not worth a slot, nor is what is not in its inode, as a device's. */
 	if ((object && !object_name(inode, dev, false)) || mapping != (__u64)&inode->i_data)
 		return 0;
 	t.mapping = mapping;

@@ -148,6 +148,11 @@ windows_of() {
 		| {test: $test, mode: .[1], round: .[0] | tonumber, rate: ($rates | sort | .[length / 2 | floor])}'
 }
 
+# load_signal TEST SIGNAL
+load_signal() {
+	kill -"$2" "${PID[load]}" 2>/dev/null || die "the work of $1 ended: $(tail -n 1 "$TEMP/load.log")"
+}
+
 measure_loaded() {
 	local test=$1 round mode from status=0
 	rm -f "$TEMP/log_iops.1.log"
@@ -156,6 +161,7 @@ measure_loaded() {
 	load "$test" 2>"$TEMP/load.log" &
 	PID[load]=$!
 	sleep 1
+	load_signal "$test" 0 # it runs
 	for ((round = 1; round <= rounds; round++)); do
 		for mode in ${orders[round % 6]}; do
 			mode "$mode"
@@ -165,7 +171,7 @@ measure_loaded() {
 			echo "$round $mode $from $(now_ms)" >>"$TEMP/windows"
 		done
 	done
-	kill -TERM "${PID[load]}" || die "the work of $test ended: $(tail -n 1 "$TEMP/load.log")"
+	load_signal "$test" TERM
 	wait "${PID[load]}" || status=$?
 	unset "PID[load]"
 	((status == 128 || status == 143)) || say "the work of $test ended with $status" # told to: fio 128
