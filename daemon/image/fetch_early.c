@@ -323,6 +323,7 @@ static void form(struct early *e, struct flight *fl, struct list *formed)
 		if (!t)
 			return; /* it goes the ordinary way */
 		t->early = e;
+		t->fed = true;
 		t->alone = true;
 		t->class = FETCH_PREDICTED;
 		e->users++;

@@ -282,6 +282,7 @@ struct transfer {
 	bool urgent;             /* of the background: a read waits for it now */
 	bool alone;              /* a second try, or foreseen: nothing comes along */
 	bool predicted;          /* counted in fetcher.predictions */
+	bool fed;                /* its bytes come from early; else from the registry */
 	uint64_t awaited;        /* its part of fetcher.awaited */
 	struct flight **flights; /* NULL: taken away by somebody in a hurry */
 	uint32_t flights_n, flights_cap;

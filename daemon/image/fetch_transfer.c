@@ -220,8 +220,8 @@ static bool stands_still(const struct transfer *t, uint64_t now)
 {
 	uint64_t most = fetch_patience(t->f, t->first_ns);
 
-	if ((t->class == FETCH_BACKGROUND && !t->urgent) || t->early || !t->pieces ||
-	    !t->moved_ns || now - t->moved_ns <= most)
+	if ((t->class == FETCH_BACKGROUND && !t->urgent) || t->fed || !t->pieces || !t->moved_ns ||
+	    now - t->moved_ns <= most)
 		return false;
 	return !t->first_ns || (list_empty(&t->f->wanted) && list_empty(&t->f->foreseen));
 }
@@ -497,6 +497,8 @@ may_suspend static int transfer_request(struct transfer *t, struct err *err)
 		if (r < 0)
 			return r;
 		t->reserved = q.len;
+		t->first_ns = 0;
+		t->fed = false;
 	}
 	start = t->moved_ns = loop_now_ns(t->f->loop);
 	r = registry_blob(t->f->registry, &q, &t->answer, err);

@@ -207,11 +207,33 @@ static int cut_main(void *arg)
 	return 0;
 }
 
+/* It has failed, and the answer that comes instead stands still. */
+static int twice_main(void *arg)
+{
+	struct early_range r = range_of_content();
+	uint64_t began;
+
+	(void)arg;
+	w->faults = FAULTS_DOWN;
+	w->down_from_ms = 0;
+	w->down_to_ms = now_ms() + 2000;
+	assert_int_equal(fetch_early(w->f, &r), 0);
+	assert_int_equal(task_sleep_ms(2000), 0);
+	w->stall_at = 1;
+	began = now_ms();
+	assert_int_equal(read_content(0, content->size), 0);
+	assert_true(now_ms() - began < STALL_MS);
+	assert_int_equal(w->stall_at, 0);
+	fetcher_free(w->f);
+	return 0;
+}
+
 static void test_fails(void **state)
 {
 	(void)state;
 	run(down_main);
 	run(cut_main);
+	run(twice_main);
 }
 
 /* Wrong bytes are seen when they are decoded, and asked for again. */
