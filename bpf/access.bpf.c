@@ -33,10 +33,12 @@
 
 #define OVERLAY_MAGIC 0x794c7630 /* linux/magic.h */
 #define NAME_LEN      64
-#define ALIASES_MAX   4   /* names of an inode that are looked at */
-#define WORDS_MAX     16  /* bitmaps of one access: 128 MiB; the next call tells what is behind */
-#define SEEN_SLOTS    512 /* of each processor */
-#define PID_LEVELS    8   /* nested PID namespaces that are looked at */
+#define ALIASES_MAX   4  /* names of an inode that are looked at */
+#define WORDS_MAX     16 /* bitmaps of one access: 128 MiB; the next call tells what is behind */
+#define SEEN_BITS     9
+#define SEEN_SLOTS    (1 << SEEN_BITS) /* of each processor */
+#define SEEN_WORDS    4                /* bitmaps of one slot */
+#define PID_LEVELS    8                /* nested PID namespaces that are looked at */
 
 const volatile struct access_settings settings SEC(".rodata.settings");
 
@@ -91,24 +93,22 @@ struct {
 
 /*
  * What this processor has told or dropped lately: asked before all that costs something. It must
- * cost next to nothing itself, because every read of the page cache asks: one cache line, and no
- * load but what tells files and namespaces apart. The memory of a mapping may be used again for
- * another inode, and the number of an inode for another content; with the generation it is not, as
- * long as its file system is mounted, and the layers of a container are.
+ * cost next to nothing itself, because every read of the page cache asks: one cache line of data,
+ * few of code, and no load but what tells files and namespaces apart. The memory of a mapping may
+ * be used again for another inode. The number of an inode is not, as long as a container is there
+ * that has seen it: its layers keep their files.
  *
  * Programs do not disturb each other as long as tracepoints do not let themselves be interrupted by
- * other tasks; should that change, tag shows it: it is odd above the word while the others are
- * written.
+ * other tasks; should that change, tag shows it: it is of no group while the others are written.
  */
 struct seen {
-	__u64 tag; /* word, and above it a number of changes */
+	__u64 tag; /* which group of SEEN_WORDS bitmaps, and above it a number of changes */
 	__u64 mapping;
 	__u64 mnt_ns;
 	__u64 ino;
-	__u64 generation;
-	__u64 mask;
-} __attribute__((aligned(64)));
-#define SEEN_CHANGE (1ull << 32)
+	__u64 mask[SEEN_WORDS];
+};
+#define SEEN_CHANGING 0xffffffffull /* is no group */
 
 struct seen_slots {
 	struct seen slot[SEEN_SLOTS];
@@ -129,11 +129,16 @@ void *bpf_rdonly_cast(const void *p, __u32 type) __ksym;
 #define kernel(type, p)                                                                            \
 	((struct type *)bpf_rdonly_cast((void *)(p), bpf_core_type_id_kernel(struct type)))
 
-static __always_inline struct mnt_namespace *current_mnt_ns(void)
+static __always_inline struct nsproxy *current_nsproxy(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
-	return task->nsproxy->mnt_ns;
+	return task->nsproxy;
+}
+
+static __always_inline struct mnt_namespace *current_mnt_ns(void)
+{
+	return current_nsproxy()->mnt_ns;
 }
 
 /* The number that no other namespace ever gets; 0 = the process is ending. */
@@ -147,7 +152,7 @@ static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
 /* Whose access to which units of which file. */
 struct touch {
 	__u64 mapping, mnt_ns, ino;
-	__u32 dev, generation;
+	__u32 dev;
 	__u64 first, last;
 };
 
@@ -171,53 +176,81 @@ static __always_inline __u64 word_mask(__u64 first, __u64 last, __u32 word)
 	return mask;
 }
 
-static __always_inline volatile struct seen *seen_slot(__u64 mapping, __u64 mnt_ns, __u32 word)
+/* By the address of nsproxy, which is known sooner than the namespace's number: the slot comes from
+ * memory meanwhile. */
+static __always_inline volatile struct seen *seen_slot(__u64 mapping, struct nsproxy *nsproxy,
+						       __u32 group)
 {
-	__u32 zero = 0, hash = (__u32)(mapping >> 3) * 0x9e3779b1u ^ (__u32)mnt_ns * 0x85ebca6bu;
-	struct seen_slots *all = bpf_map_lookup_elem(&seen, &zero);
+	__u32 zero = 0, hash;
+	void *slot = bpf_map_lookup_elem(&seen, &zero);
+	__u64 distance;
 
-	return all ? &all->slot[((hash >> 16) + word) & (SEEN_SLOTS - 1)] : NULL;
+	if (!slot)
+		return NULL;
+	distance = (__u64)nsproxy - (__u64)slot; /* a number; a pointer cannot be hashed */
+	barrier_var(distance);
+	hash = ((__u32)mapping + (__u32)distance) * 0x9e3779b1u >> (32 - SEEN_BITS);
+	slot += ((hash + group) & (SEEN_SLOTS - 1)) * sizeof(struct seen);
+	barrier_var(slot); /* worked out once, not for each field */
+	return slot;
 }
 
-/* The inode is taken from where the mapping is: only those that are in their inode are remembered,
- * and the others read memory that means nothing, for nothing. */
-static __always_inline bool seen_before(__u64 mapping, __u64 first, __u64 last)
+/* The slot that has it; NULL: none. The inode is taken from where the mapping is: only those that
+ * are in their inode are remembered, and the others read memory that means nothing, for nothing. */
+static __always_inline volatile struct seen *seen_find(__u64 mapping, __u32 group, __u64 *tag)
 {
 	struct inode *inode = kernel(inode, mapping - bpf_core_field_offset(struct inode, i_data));
-	__u64 mnt_ns = mnt_ns_id(current_mnt_ns()), tag;
-	__u32 word = first / ACCESS_WORD_UNITS;
-	volatile struct seen *s = seen_slot(mapping, mnt_ns, word);
+	struct nsproxy *nsproxy = current_nsproxy();
+	volatile struct seen *s = seen_slot(mapping, nsproxy, group);
 
-	if (!s || s->mapping != mapping)
+	if (!s || s->mapping != mapping || (__u32)(*tag = s->tag) != group)
+		return NULL;
+	return s->mnt_ns == mnt_ns_id(nsproxy->mnt_ns) && s->ino == inode->i_ino ? s : NULL;
+}
+
+static __always_inline bool seen_unit(__u64 mapping, __u64 unit)
+{
+	__u64 word = unit / ACCESS_WORD_UNITS, tag;
+	volatile struct seen *s = seen_find(mapping, word / SEEN_WORDS, &tag);
+
+	return s && s->mask[word % SEEN_WORDS] >> (unit & (ACCESS_WORD_UNITS - 1)) & 1 &&
+	       s->tag == tag;
+}
+
+/* Those of one bitmap. */
+static __always_inline bool seen_units(__u64 mapping, __u64 first, __u64 last)
+{
+	__u64 word = first / ACCESS_WORD_UNITS, tag;
+	volatile struct seen *s;
+
+	if (word != last / ACCESS_WORD_UNITS)
 		return false;
-	tag = s->tag;
-	if ((tag & (2 * SEEN_CHANGE - 1)) != word || s->mnt_ns != mnt_ns ||
-	    s->ino != inode->i_ino || s->generation != inode->i_generation)
-		return false;
-	if (first == last) { /* as most are; word_mask() is long */
-		if (!(s->mask >> (first & (ACCESS_WORD_UNITS - 1)) & 1))
-			return false;
-	} else if (word != last / ACCESS_WORD_UNITS || (word_mask(first, last, word) & ~s->mask)) {
-		return false;
-	}
-	return s->tag == tag;
+	s = seen_find(mapping, word / SEEN_WORDS, &tag);
+	return s && !(word_mask(first, last, word) & ~s->mask[word % SEEN_WORDS]) && s->tag == tag;
 }
 
 static __always_inline void seen_now(const struct touch *t, __u32 word, __u64 mask)
 {
-	volatile struct seen *s = seen_slot(t->mapping, t->mnt_ns, word);
+	__u32 group = word / SEEN_WORDS;
+	volatile struct seen *s = seen_slot(t->mapping, current_nsproxy(), group);
 	__u64 tag;
+	bool other;
 
-	if (!s || ((tag = s->tag) & SEEN_CHANGE))
+	if (!s || (__u32)(tag = s->tag) == SEEN_CHANGING)
 		return;
-	tag += SEEN_CHANGE;
-	s->tag = tag;
-	s->mapping = t->mapping;
-	s->mnt_ns = t->mnt_ns;
-	s->ino = t->ino;
-	s->generation = t->generation;
-	s->mask = mask;
-	s->tag = (tag & -SEEN_CHANGE) + SEEN_CHANGE + word;
+	other = s->mapping != t->mapping || (__u32)tag != group || s->mnt_ns != t->mnt_ns ||
+		s->ino != t->ino;
+	tag = (tag | SEEN_CHANGING) + 1;
+	s->tag = tag | SEEN_CHANGING;
+	if (other) {
+		s->mapping = t->mapping;
+		s->mnt_ns = t->mnt_ns;
+		s->ino = t->ino;
+		for (int i = 0; i < SEEN_WORDS; i++)
+			s->mask[i] = 0;
+	}
+	s->mask[word % SEEN_WORDS] = mask;
+	s->tag = tag + group;
 }
 
 /* The current process's number where the daemon is. */
@@ -407,6 +440,8 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 	bool object = dev == settings.objects_dev || dev == settings.fill_dev;
 	struct touch t;
 
+	if (first != last && seen_units(mapping, first, last))
+		return 0;
 	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
 	/* Other files are not worth a slot, nor is what is not in its inode, as a device's. */
@@ -416,7 +451,6 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 	t.mnt_ns = mnt_ns_id(current_mnt_ns());
 	t.ino = inode->i_ino;
 	t.dev = dev;
-	t.generation = inode->i_generation;
 	t.first = first;
 	t.last = last;
 	return touch_look(&t, inode, object);
@@ -425,9 +459,11 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 /* Pages first to last of a mapping are asked for. */
 static __always_inline int touch(__u64 mapping, __u64 first, __u64 last)
 {
-	first >>= settings.unit_shift;
-	last >>= settings.unit_shift;
-	return seen_before(mapping, first, last) ? 0 : touch_unseen(mapping, first, last);
+	__u32 shift = settings.unit_shift;
+
+	first >>= shift;
+	last >>= shift;
+	return first == last && seen_unit(mapping, first) ? 0 : touch_unseen(mapping, first, last);
 }
 
 /* --- the tracepoints ------------------------------------------------------------------------- */

@@ -39,7 +39,6 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	long long i_size;
-	__u32 i_generation;
 	struct hlist_head i_dentry; /* in a union of the kernel's; all names of the inode */
 	struct address_space i_data;
 } core;
