@@ -339,13 +339,11 @@ static __noinline int touch_tell(const struct touch *t, const __u8 *name, __u32 
 /* Those of mask that nobody has told before. */
 static __always_inline __u64 touched_add(const struct touched_key *key, __u64 mask, __u64 *known)
 {
-	__u64 zero = 0, *bits = bpf_map_lookup_elem(&touched, key), old = 0;
+	__u64 *bits = bpf_map_lookup_elem(&touched, key), old = 0;
 
-	if (!bits) {
-		bpf_map_update_elem(&touched, key, &zero, BPF_NOEXIST);
-		bits = bpf_map_lookup_elem(&touched, key);
-	}
-	if (bits) /* else no room: told, and told again */
+	if (!bits && bpf_map_update_elem(&touched, key, &mask, BPF_NOEXIST))
+		bits = bpf_map_lookup_elem(&touched, key); /* another processor was there first */
+	if (bits) /* else it is new, or there is no room: told, and told again */
 		old = __sync_fetch_and_or(bits, mask);
 	*known = old | mask;
 	return mask & ~old;
