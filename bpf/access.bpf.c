@@ -35,7 +35,7 @@
 #define NAME_LEN      64
 #define ALIASES_MAX   4  /* names of an inode that are looked at */
 #define WORDS_MAX     16 /* bitmaps of one access: 128 MiB; the next call tells what is behind */
-#define SEEN_BITS     9
+#define SEEN_BITS     8
 #define SEEN_SLOTS    (1 << SEEN_BITS) /* of each processor */
 #define SEEN_WORDS    4                /* bitmaps of one slot */
 #define PID_LEVELS    8                /* nested PID namespaces that are looked at */
@@ -110,8 +110,9 @@ struct seen {
 };
 #define SEEN_CHANGING 0xffffffffull /* is no group */
 
+/* Where it begins is a multiple of 8; the slots begin at the first cache line in it. */
 struct seen_slots {
-	struct seen slot[SEEN_SLOTS];
+	struct seen slot[SEEN_SLOTS + 1];
 };
 
 struct {
@@ -183,13 +184,17 @@ static __always_inline volatile struct seen *seen_slot(__u64 mapping, struct nsp
 {
 	__u32 zero = 0, hash;
 	void *slot = bpf_map_lookup_elem(&seen, &zero);
-	__u64 distance;
+	__u64 ns, from;
 
 	if (!slot)
 		return NULL;
-	distance = (__u64)nsproxy - (__u64)slot; /* a number; a pointer cannot be hashed */
-	barrier_var(distance);
-	hash = ((__u32)mapping + (__u32)distance) * 0x9e3779b1u >> (32 - SEEN_BITS);
+	/* Pointers become numbers by their distance from another; that one begins a page. */
+	ns = (__u64)nsproxy - (__u64)&devices_n;
+	from = (__u64)&devices_n - (__u64)slot;
+	barrier_var(ns);
+	barrier_var(from);
+	hash = ((__u32)mapping + (__u32)ns) * 0x9e3779b1u >> (32 - SEEN_BITS);
+	slot += from & (sizeof(struct seen) - 1);
 	slot += ((hash + group) & (SEEN_SLOTS - 1)) * sizeof(struct seen);
 	barrier_var(slot); /* worked out once, not for each field */
 	return slot;
@@ -203,7 +208,7 @@ static __always_inline volatile struct seen *seen_find(__u64 mapping, __u32 grou
 	struct nsproxy *nsproxy = current_nsproxy();
 	volatile struct seen *s = seen_slot(mapping, nsproxy, group);
 
-	if (!s || s->mapping != mapping || (__u32)(*tag = s->tag) != group)
+	if (!s || (__u32)(*tag = s->tag) != group || s->mapping != mapping)
 		return NULL;
 	return s->mnt_ns == mnt_ns_id(nsproxy->mnt_ns) && s->ino == inode->i_ino ? s : NULL;
 }
