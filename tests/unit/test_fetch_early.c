@@ -177,16 +177,22 @@ static void test_idle(void **state)
 	run(idle_main);
 }
 
-static int down_main(void *arg)
+/* It was asked for while the registry was down. */
+static void fail_early(void)
 {
 	struct early_range r = range_of_content();
 
-	(void)arg;
 	w->faults = FAULTS_DOWN;
 	w->down_from_ms = 0;
 	w->down_to_ms = now_ms() + 2000;
 	assert_int_equal(fetch_early(w->f, &r), 0);
 	assert_int_equal(task_sleep_ms(2000), 0);
+}
+
+static int down_main(void *arg)
+{
+	(void)arg;
+	fail_early();
 	assert_int_equal(read_content(0, content->size), 0);
 	assert_true(w->requests[FETCH_DEMAND] > 0);
 	fetcher_free(w->f);
@@ -210,15 +216,10 @@ static int cut_main(void *arg)
 /* It has failed, and the answer that comes instead stands still. */
 static int twice_main(void *arg)
 {
-	struct early_range r = range_of_content();
 	uint64_t began;
 
 	(void)arg;
-	w->faults = FAULTS_DOWN;
-	w->down_from_ms = 0;
-	w->down_to_ms = now_ms() + 2000;
-	assert_int_equal(fetch_early(w->f, &r), 0);
-	assert_int_equal(task_sleep_ms(2000), 0);
+	fail_early();
 	w->stall_at = 1;
 	began = now_ms();
 	assert_int_equal(read_content(0, content->size), 0);
