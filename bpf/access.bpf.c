@@ -35,10 +35,12 @@
 #define NAME_LEN      64
 #define ALIASES_MAX   4  /* names of an inode that are looked at */
 #define WORDS_MAX     16 /* bitmaps of one access: 128 MiB; the next call tells what is behind */
-#define SEEN_BITS     8
-#define SEEN_SLOTS    (1 << SEEN_BITS) /* of each processor */
-#define SEEN_WORDS    4                /* bitmaps of one slot */
-#define PID_LEVELS    8                /* nested PID namespaces that are looked at */
+#define SEEN_BITS     14
+#define SEEN_WORDS    (1 << SEEN_BITS)
+#define SEEN_UNITS    16 /* of a word: 2 MiB */
+#define SEEN_ALL      ((1ull << SEEN_UNITS) - 1)
+#define SEEN_MANY     8 /* words that a long read is held against */
+#define PID_LEVELS    8 /* nested PID namespaces that are looked at */
 
 const volatile struct access_settings settings SEC(".rodata.settings");
 
@@ -92,35 +94,22 @@ struct {
 } counters SEC(".maps");
 
 /*
- * What this processor has told or dropped lately: asked before all that costs something. It must
- * cost next to nothing itself, because every read of the page cache asks: one cache line of data,
- * few of code, and no load but what tells files and namespaces apart. The memory of a mapping may
- * be used again for another inode. The number of an inode is not, as long as a container is there
- * that has seen it: its layers keep their files.
+ * What has been told or dropped lately: asked before all that costs something. It must cost next to
+ * nothing itself, because every read of the page cache asks.
  *
- * Programs do not disturb each other as long as tracepoints do not let themselves be interrupted by
- * other tasks; should that change, tag shows it: it is of no group while the others are written.
+ * A word has SEEN_UNITS bits, and above them 48 of a hash that says whose they are: which mapping,
+ * inode and namespace, and which of its words. The memory of a mapping may be used again for
+ * another inode. The number of an inode is not, as long as a container is there that has seen it:
+ * its layers keep their files. A word is read and written whole, so all processors share it without
+ * a lock; who finds it overwritten looks further, and tells nothing twice. Taken for another is a
+ * word once in 2^48.
  */
+volatile __u64 seen_words[SEEN_WORDS];
+
 struct seen {
-	__u64 tag; /* which group of SEEN_WORDS bitmaps, and above it a number of changes */
-	__u64 mapping;
-	__u64 mnt_ns;
-	__u64 ino;
-	__u64 mask[SEEN_WORDS];
+	__u32 at;   /* its first word; the next ones lie behind it */
+	__u64 hash; /* the upper bits count */
 };
-#define SEEN_CHANGING 0xffffffffull /* is no group */
-
-/* Where it begins is a multiple of 8; the slots begin at the first cache line in it. */
-struct seen_slots {
-	struct seen slot[SEEN_SLOTS + 1];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct seen_slots);
-} seen SEC(".maps");
 
 /* --- reading the kernel's memory ------------------------------------------------------------- */
 
@@ -154,7 +143,9 @@ static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
 struct touch {
 	__u64 mapping, mnt_ns, ino;
 	__u32 dev;
+	__u32 object; /* or a small file */
 	__u64 first, last;
+	__u8 name[NAME_LEN]; /* of an object */
 };
 
 static __always_inline void count(__u32 which)
@@ -177,85 +168,89 @@ static __always_inline __u64 word_mask(__u64 first, __u64 last, __u32 word)
 	return mask;
 }
 
-/* By the address of nsproxy, which is known sooner than the namespace's number: the slot comes from
- * memory meanwhile. */
-static __always_inline volatile struct seen *seen_slot(__u64 mapping, struct nsproxy *nsproxy,
-						       __u32 group)
+/* Where its words are. Known before whose they are: they come from memory meanwhile. */
+static __always_inline __u32 seen_at(__u64 mapping)
 {
-	__u32 zero = 0, hash;
-	void *slot = bpf_map_lookup_elem(&seen, &zero);
-	__u64 ns, from;
+	/* A pointer becomes a number by its distance from another. */
+	__u64 at = (__u64)current_nsproxy() - (__u64)&devices_n;
 
-	if (!slot)
-		return NULL;
-	/* Pointers become numbers by their distance from another; that one begins a page. */
-	ns = (__u64)nsproxy - (__u64)&devices_n;
-	from = (__u64)&devices_n - (__u64)slot;
-	barrier_var(ns);
-	barrier_var(from);
-	hash = ((__u32)mapping + (__u32)ns) * 0x9e3779b1u >> (32 - SEEN_BITS);
-	slot += from & (sizeof(struct seen) - 1);
-	slot += ((hash + group) & (SEEN_SLOTS - 1)) * sizeof(struct seen);
-	barrier_var(slot); /* worked out once, not for each field */
-	return slot;
+	barrier_var(at);
+	return ((__u32)mapping + (__u32)at) * 0x9e3779b1u >> (32 - SEEN_BITS);
 }
 
-/* The slot that has it; NULL: none. The inode is taken from where the mapping is: only those that
- * are in their inode are remembered, and the others read memory that means nothing, for nothing. */
-static __always_inline volatile struct seen *seen_find(__u64 mapping, __u32 group, __u64 *tag)
+static __always_inline __u64 seen_hash(__u64 mapping, __u64 ino, __u64 mnt_ns)
+{
+	return mapping * 0x9e3779b97f4a7c15 + ino * 0xc2b2ae3d27d4eb4f +
+	       mnt_ns * 0xd6e8feb86659fd93;
+}
+
+/* The inode is taken from where the mapping is: only those that are in their inode are remembered,
+ * and the others read memory that means nothing, for nothing. */
+static __always_inline struct seen seen_current(__u64 mapping)
 {
 	struct inode *inode = kernel(inode, mapping - bpf_core_field_offset(struct inode, i_data));
-	struct nsproxy *nsproxy = current_nsproxy();
-	volatile struct seen *s = seen_slot(mapping, nsproxy, group);
 
-	if (!s || (__u32)(*tag = s->tag) != group || s->mapping != mapping)
-		return NULL;
-	return s->mnt_ns == mnt_ns_id(nsproxy->mnt_ns) && s->ino == inode->i_ino ? s : NULL;
+	return (struct seen){
+		.at = seen_at(mapping),
+		.hash = seen_hash(mapping, inode->i_ino, mnt_ns_id(current_mnt_ns())),
+	};
+}
+
+static __always_inline volatile __u64 *seen_word(const struct seen *s, __u64 n)
+{
+	return &seen_words[(s->at + (__u32)n) & (SEEN_WORDS - 1)];
+}
+
+/* What its nth word is without its bits. */
+static __always_inline __u64 seen_owner(const struct seen *s, __u64 n)
+{
+	return ((s->hash >> SEEN_UNITS) + n) << SEEN_UNITS;
+}
+
+/* All of these bits of its nth word? */
+static __always_inline bool seen_bits(const struct seen *s, __u64 n, __u64 bits)
+{
+	__u64 word = *seen_word(s, n);
+
+	return (word ^ seen_owner(s, n)) >> SEEN_UNITS == 0 && !(bits & ~word);
 }
 
 static __always_inline bool seen_unit(__u64 mapping, __u64 unit)
 {
-	__u64 word = unit / ACCESS_WORD_UNITS, tag;
-	volatile struct seen *s = seen_find(mapping, word / SEEN_WORDS, &tag);
+	struct seen s = seen_current(mapping);
 
-	return s && s->mask[word % SEEN_WORDS] >> (unit & (ACCESS_WORD_UNITS - 1)) & 1 &&
-	       s->tag == tag;
+	return seen_bits(&s, unit / SEEN_UNITS, 1ull << unit % SEEN_UNITS);
 }
 
-/* Those of one bitmap. */
 static __always_inline bool seen_units(__u64 mapping, __u64 first, __u64 last)
 {
-	__u64 word = first / ACCESS_WORD_UNITS, tag;
-	volatile struct seen *s;
+	struct seen s = seen_current(mapping);
+	__u64 n = first / SEEN_UNITS, bits = SEEN_ALL << first % SEEN_UNITS & SEEN_ALL;
 
-	if (word != last / ACCESS_WORD_UNITS)
-		return false;
-	s = seen_find(mapping, word / SEEN_WORDS, &tag);
-	return s && !(word_mask(first, last, word) & ~s->mask[word % SEEN_WORDS]) && s->tag == tag;
+	for (int i = 0; i < SEEN_MANY && n < last / SEEN_UNITS; i++, n++, bits = SEEN_ALL) {
+		if (!seen_bits(&s, n, bits))
+			return false;
+	}
+	return n == last / SEEN_UNITS &&
+	       seen_bits(&s, n, bits & SEEN_ALL >> (SEEN_UNITS - 1 - last % SEEN_UNITS));
 }
 
-static __always_inline void seen_now(const struct touch *t, __u32 word, __u64 mask)
+/* These of a bitmap of ACCESS_WORD_UNITS, and no others, are known. Global, as is touch_tell(): so
+ * the verifier looks at it once and not on each path to it. */
+__noinline int seen_now(const struct touch *t, __u32 word, __u64 mask)
 {
-	__u32 group = word / SEEN_WORDS;
-	volatile struct seen *s = seen_slot(t->mapping, current_nsproxy(), group);
-	__u64 tag;
-	bool other;
+	__u64 n = (__u64)word * (ACCESS_WORD_UNITS / SEEN_UNITS);
+	struct seen s;
 
-	if (!s || (__u32)(tag = s->tag) == SEEN_CHANGING)
-		return;
-	other = s->mapping != t->mapping || (__u32)tag != group || s->mnt_ns != t->mnt_ns ||
-		s->ino != t->ino;
-	tag = (tag | SEEN_CHANGING) + 1;
-	s->tag = tag | SEEN_CHANGING;
-	if (other) {
-		s->mapping = t->mapping;
-		s->mnt_ns = t->mnt_ns;
-		s->ino = t->ino;
-		for (int i = 0; i < SEEN_WORDS; i++)
-			s->mask[i] = 0;
+	if (!t)
+		return 0;
+	s.at = seen_at(t->mapping);
+	s.hash = seen_hash(t->mapping, t->ino, t->mnt_ns);
+	for (int i = 0; i < ACCESS_WORD_UNITS / SEEN_UNITS; i++, n++, mask >>= SEEN_UNITS) {
+		if (mask & SEEN_ALL)
+			*seen_word(&s, n) = seen_owner(&s, n) | (mask & SEEN_ALL);
 	}
-	s->mask[word % SEEN_WORDS] = mask;
-	s->tag = tag + group;
+	return 0;
 }
 
 /* The current process's number where the daemon is. */
@@ -316,22 +311,25 @@ static __always_inline bool key_of(const __u8 name[NAME_LEN], __u8 key[NAME_LEN 
 	return bad < 16;
 }
 
-static __noinline int touch_tell(const struct touch *t, const __u8 *name, __u32 word, __u64 mask)
+__noinline int touch_tell(const struct touch *t, __u32 word, __u64 mask)
 {
-	struct access_touch *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+	struct access_touch *r;
 
+	if (!t)
+		return 0;
+	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
 	if (!r) {
 		count(ACCESS_LOST);
 		return 0;
 	}
 	head_fill(&r->head, current_mnt_ns(), t->mnt_ns,
-		  name ? ACCESS_RECORD_OBJECT : ACCESS_RECORD_FILE, t->dev);
+		  t->object ? ACCESS_RECORD_OBJECT : ACCESS_RECORD_FILE, t->dev);
 	r->mask = mask;
 	r->word = word;
 	r->pad = 0;
-	if (!name) {
+	if (!t->object) {
 		r->ino = t->ino;
-	} else if (!key_of(name, r->key)) {
+	} else if (!key_of(t->name, r->key)) {
 		bpf_ringbuf_discard(r, 0);
 		return 0;
 	}
@@ -386,27 +384,25 @@ static __always_inline struct dentry *object_name(struct inode *inode, __u32 dev
 	return NULL;
 }
 
-/* Fills in the first digits of the name in *key, and all of them in name. false: it is no object.
- */
-static __always_inline bool object_key(struct inode *inode, __u32 dev, struct touched_key *key,
-				       __u8 name[NAME_LEN])
+/* Fills in the first digits of the name in *key, and all of them in *t. false: it is no object. */
+static __always_inline bool object_key(struct inode *inode, struct touch *t,
+				       struct touched_key *key)
 {
-	struct dentry *dentry = object_name(inode, dev, true);
+	struct dentry *dentry = object_name(inode, t->dev, true);
 
-	if (!dentry || bpf_probe_read_kernel(name, NAME_LEN, dentry->d_name.name))
+	if (!dentry || bpf_probe_read_kernel(t->name, NAME_LEN, dentry->d_name.name))
 		return false;
-	__builtin_memcpy(key->id, name, sizeof(key->id));
+	__builtin_memcpy(key->id, t->name, sizeof(key->id));
 	key->kind = ACCESS_RECORD_OBJECT;
 	return true;
 }
 
 /* Tells what is new. */
-static __always_inline int touch_look(struct touch *t, struct inode *inode, bool object)
+static __always_inline int touch_look(struct touch *t, struct inode *inode)
 {
 	struct touched_key key = {.mnt_ns = t->mnt_ns, .kind = ACCESS_RECORD_FILE};
 	__u64 end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT, mask, fresh, known;
 	__u32 word = t->first / ACCESS_WORD_UNITS;
-	__u8 name[NAME_LEN] = {};
 
 	if (!t->mnt_ns || t->first > end || !inode->i_size)
 		return 0;
@@ -416,7 +412,7 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 	}
 	key.id[0] = t->ino;
 	key.id[1] = t->dev;
-	if (object && !object_key(inode, t->dev, &key, name))
+	if (t->object && !object_key(inode, t, &key))
 		return 0;
 	/* A read asks for what the caller's buffer has room for. What is behind the end counts as
 	 * seen, so that the next one is no news. */
@@ -427,7 +423,7 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 		mask = word_mask(t->first, t->last, word);
 		fresh = touched_add(&key, mask, &known);
 		if (fresh)
-			touch_tell(t, object ? name : NULL, word, fresh);
+			touch_tell(t, word, fresh);
 		if (word == end / ACCESS_WORD_UNITS)
 			known |= ~1ull << (end & (ACCESS_WORD_UNITS - 1));
 		seen_now(t, word, known);
@@ -435,7 +431,7 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode, bool
 	return 0;
 }
 
-/* What this processor does not know. Apart, so that what it does know stays short. */
+/* What was not seen, or not lately. Apart, so that what was stays short. */
 static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 {
 	struct inode *inode = kernel(address_space, mapping)->host;
@@ -447,16 +443,19 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 		return 0;
 	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
-	/* Other files are not worth a slot, nor is what is not in its inode, as a device's. */
+	/* Other files are not worth a word, nor is what is not in its inode, as a device's. */
 	if ((object && !object_name(inode, dev, false)) || mapping != (__u64)&inode->i_data)
 		return 0;
-	t.mapping = mapping;
-	t.mnt_ns = mnt_ns_id(current_mnt_ns());
-	t.ino = inode->i_ino;
-	t.dev = dev;
-	t.first = first;
-	t.last = last;
-	return touch_look(&t, inode, object);
+	t = (struct touch){
+		.mapping = mapping,
+		.mnt_ns = mnt_ns_id(current_mnt_ns()),
+		.ino = inode->i_ino,
+		.dev = dev,
+		.object = object,
+		.first = first,
+		.last = last,
+	};
+	return touch_look(&t, inode);
 }
 
 /* Pages first to last of a mapping are asked for. */
