@@ -11,25 +11,28 @@
 #
 # One process does the same work all the time, and beneath it the mode changes: before the programs are
 # loaded, loaded and detached, while somebody watches. So whatever differs from one process to the next, as
-# where its memory lies, is no part of the result; a window is short, and is held against its neighbours
-# only. A window counts with the median of intervals of 20 ms, which leaves out what else the machine did.
+# where its memory lies, is no part of the result; the modes follow each other closely, and a round is held
+# against itself only. A window counts with the median of intervals of 20 ms, which leaves out what else the
+# machine did; a round with the mean of its windows.
 # (first-read needs what was not read yet: a process each time.)
 #
 # Options: --quick       10 rounds instead of 50
-#          --rounds N    --seconds S (0.2, of one window)    --tests "..."
+#          --rounds N    --seconds S (0.2, of one window)    --turns N (5, windows of each mode in a round)
+#          --tests "..."
 # Samples: watch.jsonl in the run's directory (see lib.sh).
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
-rounds=50 seconds=0.2 tests="randread-4k other-4k exec first-read"
+rounds=50 seconds=0.2 turns=5 tests="randread-4k other-4k exec first-read"
 large=256 programs=100 small=2000
 while (($# > 0)); do
 	case $1 in
 	--quick) rounds=10 ;;
 	--rounds) rounds=$2; shift ;;
 	--seconds) seconds=$2; shift ;;
+	--turns) turns=$2; shift ;;
 	--tests) tests=$2; shift ;;
-	*) echo "usage: $0 [--quick] [--rounds N] [--seconds S] [--tests ...]" >&2; exit 2 ;;
+	*) echo "usage: $0 [--quick] [--rounds N] [--seconds S] [--turns N] [--tests ...]" >&2; exit 2 ;;
 	esac
 	shift
 done
@@ -78,23 +81,37 @@ make_image() {
 
 # --- the watcher ----------------------------------------------------------------------------------
 
-answered() { grep -qx "$1" "$TEMP/events"; }
+answers() { grep -cx "$1" "$TEMP/events" || true; }
 
+# wait_answer LINE N: until it was said N times.
 wait_answer() {
 	local end=$(($(now_ms) + 20000))
-	until answered "$1"; do
+	until (($(answers "$1") >= $2)); do
 		(($(now_ms) < end)) || die "the watcher says: $(tail -n 1 "$TEMP/watch.log")"
 		sleep 0.02
 	done
 }
 
+ask() {
+	local n
+	n=$(answers "ok $1")
+	echo "$1" >&8
+	wait_answer "ok $1" $((n + 1))
+}
+
+# What is told once is told when this returns.
 watcher_start() {
 	: >"$TEMP/events"
 	setpriv --pdeathsig TERM "$BUILD/tests/access_watch" objects="$TEMP/objects" <"$TEMP/commands" >"$TEMP/events" \
 		2>"$TEMP/watch.log" &
 	PID[watch]=$!
 	exec 8>"$TEMP/commands"
-	wait_answer ready
+	wait_answer ready 1
+	ask watch
+	# What does not run cannot be measured.
+	ask stats
+	(($(grep -c '^program .* attached' "$TEMP/events") >= 4)) || die "not watched: $(grep '^program' "$TEMP/events")"
+	sleep 0.3
 }
 
 watcher_stop() {
@@ -102,20 +119,25 @@ watcher_stop() {
 	exec 8>&-
 	wait "${PID[watch]}" || die "the watcher ended badly"
 	unset "PID[watch]"
+	sleep 0.3
 }
 
 # mode before|off|on
+current=before
 mode() {
-	watcher_stop
-	[[ $1 != before ]] || return 0
-	watcher_start
-	[[ $1 == on ]] || return 0
-	echo watch >&8
-	wait_answer "ok watch"
-	# What does not run cannot be measured.
-	echo stats >&8
-	wait_answer "ok stats"
-	(($(grep -c '^program .* attached' "$TEMP/events") >= 4)) || die "not watched: $(grep '^program' "$TEMP/events")"
+	[[ $1 != "$current" ]] || return 0
+	if [[ $1 == before ]]; then
+		watcher_stop
+	elif [[ $current == before ]]; then
+		watcher_start
+		[[ $1 == on ]] || ask unwatch
+	elif [[ $1 == on ]]; then
+		ask watch
+	else
+		ask unwatch
+	fi
+	current=$1
+	sleep 0.05
 }
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -136,16 +158,16 @@ load() {
 	esac
 }
 
-# windows_of TEST: samples from windows (ROUND MODE FROM TO) and the log. What began before a window does
-# not count.
-windows_of() {
+# samples_of TEST: from windows (ROUND MODE FROM TO) and the log. What began before a window does not count.
+samples_of() {
 	jq -nc --arg test "$1" --rawfile windows "$TEMP/windows" --rawfile log "$TEMP/log_iops.1.log" '
-		($log | split("\n") | map(select(. != "") | split(", ") | {at: .[0] | tonumber, rate: .[1] | tonumber})) as $log
-		| $windows | split("\n")[] | select(. != "") | split(" ")
-		| (.[2] | tonumber + 20) as $from | (.[3] | tonumber) as $to
-		| [$log[] | select(.at >= $from and .at <= $to).rate] as $rates
-		| if $rates | length < 3 then error("no measurements in round \(.[0])") else . end
-		| {test: $test, mode: .[1], round: .[0] | tonumber, rate: ($rates | sort | .[length / 2 | floor])}'
+		def numbers: split("\n") | map(select(. != "") | split(" ") | map(tonumber? // .));
+		($log | gsub(","; "") | numbers | map({at: .[0], rate: .[1]})) as $log
+		| [$windows | numbers[] | . as [$round, $mode, $from, $to]
+		   | [$log[] | select(.at >= $from + 20 and .at <= $to).rate] as $rates
+		   | if $rates | length < 3 then error("no measurements in round \($round)") else . end
+		   | {$round, $mode, rate: ($rates | sort | .[length / 2 | floor])}]
+		| group_by([.round, .mode])[] | {test: $test, mode: .[0].mode, round: .[0].round, rate: (map(.rate) | add / length)}'
 }
 
 # load_signal TEST SIGNAL
@@ -157,15 +179,14 @@ measure_loaded() {
 	local test=$1 round mode from status=0
 	rm -f "$TEMP/log_iops.1.log"
 	: >"$TEMP/windows"
-	watcher_stop # the work shall not inherit its input
+	mode before # the work shall not inherit the watcher's input
 	load "$test" 2>"$TEMP/load.log" &
 	PID[load]=$!
 	sleep 1
 	load_signal "$test" 0 # it runs
 	for ((round = 1; round <= rounds; round++)); do
-		for mode in ${orders[round % 6]}; do
+		for mode in $(modes_of $round); do
 			mode "$mode"
-			sleep 0.3 # what is told once is told, and what was loaded before is gone
 			from=$(now_ms)
 			sleep "$seconds"
 			echo "$round $mode $from $(now_ms)" >>"$TEMP/windows"
@@ -175,8 +196,17 @@ measure_loaded() {
 	wait "${PID[load]}" || status=$?
 	unset "PID[load]"
 	((status == 128 || status == 143)) || say "the work of $test ended with $status" # told to: fio 128
-	windows_of "$test" >"$TEMP/samples"
+	samples_of "$test" >"$TEMP/samples"
 	record watch <"$TEMP/samples"
+}
+
+# modes_of ROUND: off and on by turns; before is between those of two rounds.
+modes_of() {
+	local i
+	for ((i = 0; i < turns; i++)); do echo before; done
+	for ((i = 0; i < turns; i++)); do
+		if (($1 % 2)); then echo off on; else echo on off; fi
+	done
 }
 
 measure_first() {
