@@ -143,9 +143,9 @@ static __always_inline __u64 mnt_ns_id(struct mnt_namespace *ns)
 struct touch {
 	__u64 mapping, mnt_ns, ino;
 	__u32 dev;
-	__u32 object; /* or a small file */
-	__u64 first, last;
-	__u8 name[NAME_LEN]; /* of an object */
+	__u32 object;           /* or a small file */
+	__u64 first, last, end; /* units; end is the file's last */
+	__u8 name[NAME_LEN];    /* of an object */
 };
 
 static __always_inline void count(__u32 which)
@@ -246,7 +246,8 @@ __noinline int seen_now(const struct touch *t, __u32 word, __u64 mask)
 		return 0;
 	s.at = seen_at(t->mapping);
 	s.hash = seen_hash(t->mapping, t->ino, t->mnt_ns);
-	for (int i = 0; i < ACCESS_WORD_UNITS / SEEN_UNITS; i++, n++, mask >>= SEEN_UNITS) {
+	for (int i = 0; i < ACCESS_WORD_UNITS / SEEN_UNITS && n <= t->end / SEEN_UNITS;
+	     i++, n++, mask >>= SEEN_UNITS) {
 		if (mask & SEEN_ALL)
 			*seen_word(&s, n) = seen_owner(&s, n) | (mask & SEEN_ALL);
 	}
@@ -401,10 +402,10 @@ static __always_inline bool object_key(struct inode *inode, struct touch *t,
 static __always_inline int touch_look(struct touch *t, struct inode *inode)
 {
 	struct touched_key key = {.mnt_ns = t->mnt_ns, .kind = ACCESS_RECORD_FILE};
-	__u64 end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT, mask, fresh, known;
+	__u64 mask, fresh, known;
 	__u32 word = t->first / ACCESS_WORD_UNITS;
 
-	if (!t->mnt_ns || t->first > end || !inode->i_size)
+	if (!t->mnt_ns || t->first > t->end || !inode->i_size)
 		return 0;
 	if (ns_ignored(current_mnt_ns(), t->mnt_ns)) {
 		seen_now(t, word, ~0ull);
@@ -416,16 +417,16 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode)
 		return 0;
 	/* A read asks for what the caller's buffer has room for. What is behind the end counts as
 	 * seen, so that the next one is no news. */
-	if (t->last > end)
-		t->last = end;
+	if (t->last > t->end)
+		t->last = t->end;
 	for (int i = 0; i < WORDS_MAX && (__u64)word * ACCESS_WORD_UNITS <= t->last; i++, word++) {
 		key.word = word;
 		mask = word_mask(t->first, t->last, word);
 		fresh = touched_add(&key, mask, &known);
 		if (fresh)
 			touch_tell(t, word, fresh);
-		if (word == end / ACCESS_WORD_UNITS)
-			known |= ~1ull << (end & (ACCESS_WORD_UNITS - 1));
+		if (word == t->end / ACCESS_WORD_UNITS)
+			known |= ~1ull << t->end % ACCESS_WORD_UNITS;
 		seen_now(t, word, known);
 	}
 	return 0;
@@ -454,6 +455,7 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 		.object = object,
 		.first = first,
 		.last = last,
+		.end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT,
 	};
 	return touch_look(&t, inode);
 }
