@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * access_work STEP...: touches files in known ways, one step after the other:
- *   read FILE OFF LEN      pread(2) in one call          direct FILE OFF LEN     with O_DIRECT
- *   sendfile FILE OFF LEN  to /dev/null, through a pipe  splice FILE OFF LEN     into a pipe
- *   map FILE OFF           one byte of a memory map      cold FILE OFF           out of the cache
- * first write FILE OFF         the same, of a private map    advise FILE OFF LEN
- * POSIX_FADV_WILLNEED ahead FILE OFF LEN     readahead(2)                  words FILE N 4 KiB of
- * each 8 MiB random FILE N          N times 4 KiB at random       open FILE               later
- * steps use it for "-" run FILE               fork and execve               await FILE until it
- * exists programs               prints the ids of loaded raw tracepoint programs, in one line The
- * first that fails ends it.
+ * access_work STEP...: touches files in known ways, one step after the other; the first that fails
+ * ends it.
+ *
+ *   read FILE OFF LEN      pread(2) in one call
+ *   direct FILE OFF LEN    with O_DIRECT
+ *   sendfile FILE OFF LEN  to /dev/null, through a pipe
+ *   splice FILE OFF LEN    into a pipe
+ *   map FILE OFF           one byte of a memory map
+ *   cold FILE OFF          the same, out of the cache first
+ *   write FILE OFF         the same, of a private map
+ *   advise FILE OFF LEN    POSIX_FADV_WILLNEED
+ *   ahead FILE OFF LEN     readahead(2)
+ *   words FILE N           4 KiB of each 8 MiB
+ *   random FILE N          N times 4 KiB at random
+ *   open FILE              later steps use it for "-"
+ *   run FILE               fork and execve
+ *   await FILE             until it exists
+ *   programs               prints the ids of loaded raw tracepoint programs, in one line
  */
 #include <fcntl.h>
 #include <linux/bpf.h>

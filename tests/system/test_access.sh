@@ -194,6 +194,8 @@ seen "behind the end" "$A 22 22" -- read "$M/a" 2999999 1048576
 seen "at the end" -- read "$M/a" 3000001 10
 seen "40 MiB in one call" "$B 0 319" -- read "$M/b" 0 $((40 << 20))
 seen "40 MiB out of a cold cache" "$B 0 319" -- cold "$M/b" 0 read "$M/b" 0 $((40 << 20))
+seen "between what was read" "$B 0 47" -- read "$M/b" 0 $((16 * UNIT)) read "$M/b" $((32 * UNIT)) $((16 * UNIT)) \
+	read "$M/b" 0 $((48 * UNIT))
 seen "sendfile" "$A 1 1" -- sendfile "$M/a" 200000 10000
 seen "splice" "$A 4 4" -- splice "$M/a" $((4 * UNIT + 100)) 1000
 
