@@ -415,18 +415,12 @@ static __always_inline int touch_look(struct touch *t, struct inode *inode)
 	key.id[1] = t->dev;
 	if (t->object && !object_key(inode, t, &key))
 		return 0;
-	/* A read asks for what the caller's buffer has room for. What is behind the end counts as
-	 * seen, so that the next one is no news. */
-	if (t->last > t->end)
-		t->last = t->end;
 	for (int i = 0; i < WORDS_MAX && (__u64)word * ACCESS_WORD_UNITS <= t->last; i++, word++) {
 		key.word = word;
 		mask = word_mask(t->first, t->last, word);
 		fresh = touched_add(&key, mask, &known);
 		if (fresh)
 			touch_tell(t, word, fresh);
-		if (word == t->end / ACCESS_WORD_UNITS)
-			known |= ~1ull << t->end % ACCESS_WORD_UNITS;
 		seen_now(t, word, known);
 	}
 	return 0;
@@ -438,10 +432,16 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 	struct inode *inode = kernel(address_space, mapping)->host;
 	__u32 dev = inode->i_sb->s_dev;
 	bool object = dev == settings.objects_dev || dev == settings.fill_dev;
+	__u64 end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT;
 	struct touch t;
 
-	if (first != last && seen_units(mapping, first, last))
-		return 0;
+	if (first != last) {
+		/* A read asks for what the caller's buffer has room for. */
+		if (last > end)
+			last = end;
+		if (seen_units(mapping, first, last))
+			return 0;
+	}
 	if (!object && (!devices_n || !bpf_map_lookup_elem(&devices, &dev)))
 		return 0;
 	/* Other files are not worth a word, nor is what is not in its inode, as a device's. */
@@ -455,7 +455,7 @@ static __noinline int touch_unseen(__u64 mapping, __u64 first, __u64 last)
 		.object = object,
 		.first = first,
 		.last = last,
-		.end = ((__u64)inode->i_size - 1) >> ACCESS_UNIT_SHIFT,
+		.end = end,
 	};
 	return touch_look(&t, inode);
 }
